@@ -1,0 +1,67 @@
+"""The front of the compiler: text to `Architecture`. Lark (LALR, strict), no torch.
+
+`parse` is the only name others need. The syntax stands in `architecture.lark`, its meaning in `lowering`, and what is
+said of a string that isn't of the language in `diagnosis`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from lark import Lark
+from lark.exceptions import UnexpectedInput
+
+from sapool.architecture import Architecture
+from sapool.errors import ArchitectureError
+from sapool.grammar.diagnosis import Fault, explain, explain_syntax
+from sapool.grammar.lowering import lower, resolve
+
+# Letters are folded one by one: str.lower() may change a string's length, and then a caret would point elsewhere.
+_FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+
+# No string of the language comes near this; the bound keeps hostile input from costing time.
+_LONGEST = 500
+
+
+@cache
+def parser() -> Lark:
+    """The LALR parser, built on first use."""
+    grammar = files("sapool.grammar").joinpath("architecture.lark").read_text(encoding="utf-8")
+    return Lark(grammar, parser="lalr", strict=True, maybe_placeholders=True)
+
+
+def parse(text: str) -> Architecture:
+    """Reads an architecture string such as `prepool-nlp-4-resnet18-nlp-1222`.
+
+    Case doesn't matter, and modifiers may come in any order; `str()` of the result is the canonical text.
+
+    Raises:
+        ArchitectureError: the string isn't of the language. Its message shows the string, the offending part, what
+            was expected there, and the nearest valid spelling.
+    """
+    try:
+        return _read(text)
+    except Fault as fault:
+        raise explain(text, fault, _accepts) from None
+
+
+def _read(text: str) -> Architecture:
+    if not isinstance(text, str):
+        raise ArchitectureError(str(text), 0, len(str(text)), f"an architecture is a string, not {type(text).__name__}")
+    if len(text) > _LONGEST:
+        raise ArchitectureError(text, _LONGEST, len(text), f"an architecture has at most {_LONGEST} characters")
+    folded = text.translate(_FOLD)
+    try:
+        tree = parser().parse(folded)
+    except UnexpectedInput:
+        raise explain_syntax(parser(), folded, resolve) from None
+    return lower(tree)
+
+
+def _accepts(text: str) -> Architecture | Fault:
+    """The architecture that `text` spells, or what is wrong with it."""
+    try:
+        return _read(text)
+    except Fault as fault:
+        return fault

@@ -1,0 +1,148 @@
+"""From the parse tree to the `Architecture`, with every check that the syntax can't make."""
+
+from __future__ import annotations
+
+from lark import Token, Tree
+
+from sapool.architecture import Architecture, Pooling, Prepool
+from sapool.backbones import BACKBONES, Backbone
+from sapool.errors import nearest
+from sapool.grammar.diagnosis import Fault, no_modifiers, one_of
+from sapool.kinds import KINDS
+
+# Upper bounds that no network needs, so that a slip of the keyboard is an error and not an allocation.
+_MOST_HEADS, _LARGEST_PREPOOL = 4096, 256
+
+# `reduced` without digits is defined by the number of stages (semantics §1).
+REDUCED_PATCHES = {4: (4, 2, 1, 1), 7: (4, 4, 4, 2, 2, 1, 1)}
+
+
+def lower(tree: Tree[Token]) -> Architecture:
+    """The architecture that a parse tree spells.
+
+    Raises:
+        Fault: a word, a number or a combination of them that the language doesn't have.
+    """
+    prepool, name, pooling, strides = tree.children
+    assert isinstance(name, Token) and isinstance(strides, Token) and isinstance(pooling, Tree)
+    dynamic, backbone, first_block = resolve(name)
+    digits = _strides(strides, backbone)
+    return Architecture(
+        backbone=backbone.name,
+        pooling=_pooling(pooling, digits),
+        strides=digits,
+        prepool=_prepool(prepool) if isinstance(prepool, Tree) else None,
+        dynamic=dynamic,
+        first_block=first_block,
+    )
+
+
+def spellings() -> list[str]:
+    """Every word that may stand for a backbone."""
+    return [dy + name + v2 for name in BACKBONES for dy in ("", "dy") for v2 in ("", "_v2")]
+
+
+def resolve(word: Token) -> tuple[bool, Backbone, bool]:
+    """Splits a backbone's word into `dy`, the catalogue's entry, and `_v2`."""
+    for first_block in (False, True):
+        for dynamic in (False, True):
+            name = word.removeprefix("dy") if dynamic else str(word)
+            name = name.removesuffix("_v2") if first_block else name
+            spelled = ("dy" if dynamic else "") + name + ("_v2" if first_block else "")
+            if spelled == word and name in BACKBONES:
+                return dynamic, BACKBONES[name], first_block
+    raise Fault(
+        word.start_pos or 0,
+        word.end_pos or len(word),
+        f"unknown backbone '{word}'",
+        f"{one_of(BACKBONES)}, with 'dy' in front for dynamic convolutions, '_v2' behind for pools after the first "
+        "block; or 'prepool-'",
+        nearest(word, [*spellings(), "prepool"], cutoff=0.0),
+    )
+
+
+def _strides(word: Token, backbone: Backbone) -> tuple[int, ...]:
+    stages = len(backbone.stages)
+    if len(word) != stages:
+        raise _at(
+            word,
+            f"{backbone.name} has {stages} stages, but '{word}' has {len(word)} digit{'s' if len(word) > 1 else ''}",
+            f"{stages} digits, one per stage, for instance {backbone.strides}",
+            (word + backbone.strides[len(word) :])[:stages],
+        )
+    if "0" in word:
+        raise _at(word, "a stride of 0", "digits from 1 to 9; 1 keeps the resolution", word.replace("0", "1"))
+    return tuple(int(digit) for digit in word)
+
+
+def _prepool(tree: Tree[Token]) -> Prepool:
+    _, pooling, stride = tree.children
+    assert isinstance(pooling, Tree) and isinstance(stride, Token)
+    value = _number(stride, _LARGEST_PREPOOL, "the prepool's stride")
+    return Prepool(_pooling(pooling, None), value)
+
+
+def _number(word: Token, most: int, what: str) -> int:
+    # Compared by length first: int() itself refuses thousands of digits.
+    digits = word.lstrip("0")
+    if digits != word or len(word) > len(str(most)) or int(word) > most:
+        fits = len(digits) <= len(str(most)) and int(digits or "1") <= most
+        raise _at(word, f"{what} can't be '{word}'", f"a number from 1 to {most}", (digits or "1") if fits else str(most))
+    return int(word)
+
+
+def _pooling(tree: Tree[Token], strides: tuple[int, ...] | None) -> Pooling:
+    """A pooling; `strides` are the stages', or None for a prepool."""
+    kind, *modifiers = tree.children
+    assert isinstance(kind, Token)
+    headfix: int | None = None
+    nowin = False
+    reduced: bool | tuple[int, ...] = False
+    seen: set[str] = set()
+    for modifier in modifiers:
+        assert isinstance(modifier, Tree)
+        word, *number = (token for token in modifier.children if isinstance(token, Token))
+        whole = Token("MODIFIER", "".join([word, *number]), start_pos=word.start_pos)
+        whole.end_pos = (number[-1] if number else word).end_pos
+        if not KINDS[str(kind)].takes_modifiers:
+            raise no_modifiers(str(kind), whole.start_pos or 0, whole)
+        if word.type in seen:
+            raise _at(whole, f"the modifier '{word}' stands twice", "each modifier at most once", "")
+        seen.add(word.type)
+        if word.type == "HEADFIX":
+            headfix = _number(number[0], _MOST_HEADS, "the number of heads")
+        elif word.type == "NOWIN":
+            nowin = True
+        else:
+            reduced = _patches(word, number[0] if number else None, strides)
+    return Pooling(str(kind), headfix, nowin, reduced)
+
+
+def _patches(word: Token, digits: Token | None, strides: tuple[int, ...] | None) -> bool | tuple[int, ...]:
+    """The value of `reduced` or `reduced<digits>`."""
+    if digits is None:
+        if strides is not None and len(strides) not in REDUCED_PATCHES:
+            raise _at(word, f"'_reduced' isn't defined for {len(strides)} stages", "'_reduced' with one digit per stage", "_reduced" + "1" * len(strides))
+        return True
+    if strides is None:
+        raise _at(digits, f"a prepool has no stages for the digits '{digits}'", "'_reduced' alone: its patch is its stride", "")
+    if len(digits) != len(strides):
+        fitted = (digits + "1" * len(strides))[: len(strides)]
+        raise _at(digits, f"'{digits}' has {len(digits)} digits for {len(strides)} stages", "one patch size per stage", fitted)
+    for place, (digit, stride) in enumerate(zip(digits, strides, strict=True)):
+        if digit == "0" and stride > 1:
+            fitted = "".join("1" if d == "0" and s > 1 else d for d, s in zip(digits, strides, strict=True))
+            position = (digits.start_pos or 0) + place
+            raise Fault(
+                position,
+                position + 1,
+                f"a patch size of 0 at stage {place + 1}, which has stride {stride}",
+                "0 only where the stage's stride is 1",
+                fitted,
+                replace=(digits.start_pos or 0, digits.end_pos or 0),
+            )
+    return tuple(int(digit) for digit in digits)
+
+
+def _at(word: Token, problem: str, expected: str, fix: str | None) -> Fault:
+    return Fault(word.start_pos or 0, word.end_pos or 0, problem, expected, fix)

@@ -1,0 +1,77 @@
+"""The mistakes a user can make, each with a sentence that says what, where, and what to do.
+
+Everything derived from `InputError` is the user's to mend: the command line prints it without a traceback and exits
+with code 2. Our own mistakes are assertions and are never caught.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """The input is wrong. The message is one or a few whole sentences, fit to be shown as it is."""
+
+
+class RecipeError(InputError):
+    """A recipe or one of its overrides can't be used."""
+
+
+class WeightsError(InputError):
+    """A file of weights is unreadable, or doesn't belong to the model."""
+
+
+class ArchitectureError(InputError):
+    """An architecture string that isn't of the language.
+
+    Attributes:
+        text: the whole string as it was given.
+        start, end: the offending part is `text[start:end]`; it may be empty, where something is missing.
+        problem: what is wrong, in a sentence without a full stop.
+        expected: what could have stood there, or "".
+        suggestion: the nearest valid spelling, or None where there is none near enough.
+    """
+
+    def __init__(
+        self, text: str, start: int, end: int, problem: str, *, expected: str = "", suggestion: str | None = None
+    ) -> None:
+        self.text, self.start, self.end = text, start, end
+        self.problem, self.expected, self.suggestion = problem, expected, suggestion
+        lines = [problem, *_caret(text, start, end)]
+        if expected:
+            lines.append(f"expected {expected}")
+        if suggestion is not None:
+            lines.append(f"nearest valid spelling: {suggestion}")
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions pickle by their args, which are the formatted message; worker processes need the parts.
+        return _rebuild, (self.text, self.start, self.end, self.problem, self.expected, self.suggestion)
+
+
+def _rebuild(text: str, start: int, end: int, problem: str, expected: str, suggestion: str | None) -> ArchitectureError:
+    return ArchitectureError(text, start, end, problem, expected=expected, suggestion=suggestion)
+
+
+def _caret(text: str, start: int, end: int, width: int = 72) -> tuple[str, str]:
+    """The string and a line of carets under its offending part; a long string is cut to a window around it."""
+    # One column a character, so that the caret stands where it should whatever was typed.
+    shown = "".join(c if " " <= c <= "~" else "?" for c in text)
+    first = max(0, min(start - width // 2, len(shown) - width))
+    window = shown[first : first + width]
+    left, right = "..." if first else "", "..." if first + width < len(shown) else ""
+    marks = max(1, min(end, first + width) - start)
+    return f"  {left}{window}{right}", "  " + " " * (len(left) + start - first) + "^" * marks
+
+
+def nearest(word: str, valid: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The valid spelling closest to `word`, or None where none is near."""
+    matches = difflib.get_close_matches(word, list(valid), n=1, cutoff=cutoff)
+    return matches[0] if matches else None
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """" Did you mean 'x'?" with its leading space, or "" where nothing is near."""
+    found = nearest(word, valid)
+    return f" Did you mean '{found}'?" if found else ""
