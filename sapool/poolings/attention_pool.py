@@ -1,0 +1,36 @@
+"""Attention whose output is the pooled map itself: the baseline that self-attentive pooling is compared with."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sapool.poolings.attention import Positions, SelfAttention, attend
+
+
+class AttentionPool(nn.Module):
+    """`attnpool`: ReLU(BN(conv s×s stride s of self-attention over embedded pixels)).
+
+    (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
+
+    Args:
+        channels: C.
+        stride: s.
+        heads: attention heads; divides `embedding`.
+        embedding: d, channels of a token.
+    """
+
+    def __init__(self, channels: int, stride: int, *, heads: int, embedding: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.embed = nn.Sequential(nn.Conv2d(channels, embedding, 1), nn.BatchNorm2d(embedding), nn.ReLU())
+        self.position = Positions(embedding)
+        self.attention = SelfAttention(embedding, heads)
+        self.project = nn.Sequential(
+            nn.Conv2d(embedding, channels, stride, stride=stride), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(attend(self.embed(x), self.attention, self.position))  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"

@@ -1,0 +1,32 @@
+"""Local importance pooling (Gao, Wang and Wu, "LIP: Local Importance-based Pooling", ICCV 2019)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sapool.poolings.window import weighted_average
+
+
+class LocalImportancePool(nn.Module):
+    """`lip`: y = A(x·w)/A(w) with w = exp(σ(BN(conv1×1(x)))); (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
+
+    Args:
+        channels: C.
+        stride: s.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.logit = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+
+    def weight(self, x: Tensor) -> Tensor:
+        """w, (N, C, H, W), positive."""
+        logit: Tensor = self.logit(x)
+        return logit.sigmoid().exp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return weighted_average(x, self.weight(x), self.stride)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"

@@ -1,0 +1,26 @@
+"""Self-attentive pooling whose weight is multiplied by a local one."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sapool.poolings import ConvFactory
+from sapool.poolings.deformable import DeformablePool
+from sapool.poolings.self_attentive import SelfAttentivePool
+from sapool.poolings.window import upsample
+
+
+class MixedPool(SelfAttentivePool):
+    """`mixp`: w = exp(σ(BN(conv p×p, padding 'same'))) · w of the pooling it is mixed with, (N, C, H, W)."""
+
+    def __init__(self, channels: int, stride: int, *, conv: ConvFactory = nn.Conv2d, patch: int = 1, **options: object) -> None:
+        super().__init__(channels, stride, conv=conv, patch=patch, **options)  # type: ignore[arg-type]
+        self.local = nn.Sequential(conv(channels, channels, patch, padding="same"), nn.BatchNorm2d(channels))
+
+    def grid_weight(self, x: Tensor, patches: Tensor) -> Tensor:
+        local = self.local(x).sigmoid().exp()
+        return local * upsample(super().grid_weight(x, patches), x.shape[-2], x.shape[-1])
+
+
+class DeformableMixedPool(MixedPool, DeformablePool):
+    """`dfmixp`: a local weight times that of `dfmnlp`."""

@@ -1,0 +1,123 @@
+"""Self-attentive pooling (Chen et al., "Self-Attentive Pooling for Efficient Deep Learning", WACV 2023)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sapool.poolings import ConvFactory
+from sapool.poolings.attention import Positions, SelfAttention, attend
+from sapool.poolings.window import upsample, weighted_average
+
+
+class SelfAttentivePool(nn.Module):
+    """`nlp` and its ablations: a window average whose weights have seen the whole map (section 3 of the paper).
+
+    1. embed: ReLU(BN(conv p×p stride p, C→d)), a grid of tokens;
+    2. add learned positions;
+    3. multi-head self-attention over all tokens;
+    4. restore: w = exp(σ(BN(conv1×1 d→C)));
+    5. y = A(x·w)/A(w), or A(x·w) with `window=False`.
+
+    The published order upsamples to H × W before step 4. Every part of that step acts per pixel and commutes with
+    nearest-neighbour upsampling, so it is done on the small grid, p² times cheaper.
+
+    (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋). A map smaller than a patch has no token and is an error of the embedding.
+
+    Args:
+        channels: C.
+        stride: s.
+        heads: attention heads; divides `embedding`.
+        embedding: d, channels of a token.
+        patch: p, side of a token's patch in pixels.
+        window: window normalisation (off: `nowin`).
+        exp, sigmoid, position, embed_norm, restore_norm: what an ablation leaves out.
+        conv: what convolutions are made of.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        stride: int,
+        *,
+        heads: int,
+        embedding: int,
+        patch: int = 1,
+        window: bool = True,
+        exp: bool = True,
+        sigmoid: bool = True,
+        position: bool = True,
+        embed_norm: bool = True,
+        restore_norm: bool = True,
+        conv: ConvFactory = nn.Conv2d,
+    ) -> None:
+        super().__init__()
+        self.channels, self.stride, self.patch, self.window = channels, stride, patch, window
+        self.exp, self.sigmoid = exp, sigmoid
+        norm = [nn.BatchNorm2d(embedding)] if embed_norm else []
+        self.embed = nn.Sequential(self._embedding(conv, embedding), *norm, nn.ReLU())
+        self.position = Positions(embedding) if position else None
+        self.attention = SelfAttention(embedding, heads)
+        norm = [nn.BatchNorm2d(channels)] if restore_norm else []
+        self.restore = nn.Sequential(conv(embedding, channels, 1), *norm)
+
+    def _embedding(self, conv: ConvFactory, embedding: int) -> nn.Module:
+        return conv(self.channels, embedding, self.patch, stride=self.patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.grid_weight(x, x)
+        # A literal or mixed weight is as large as the map; a weight on the token grid stands for patches.
+        patch = 1 if weight.shape[-2:] == x.shape[-2:] else self.patch
+        return weighted_average(x, weight, self.stride, patch=patch, normalise=self.window)
+
+    def weight(self, x: Tensor) -> Tensor:
+        """w, (N, C, H, W)."""
+        return upsample(self.grid_weight(x, x), x.shape[-2], x.shape[-1])
+
+    def grid_weight(self, x: Tensor, patches: Tensor) -> Tensor:
+        """w on the token grid (N, C, ⌊H/p⌋, ⌊W/p⌋), or at full size where the two would differ.
+
+        Args:
+            x: the map that is pooled, (N, C, H, W).
+            patches: what tokens are embedded from, same shape; x itself unless it was resampled.
+        """
+        tokens = attend(self.embed(patches), self.attention, self.position)
+        height, width = x.shape[-2:]
+        uneven = height % self.patch or width % self.patch
+        if uneven and self.training:
+            # Border patches are larger there, so the batch statistics of the two orders differ.
+            tokens = upsample(tokens, height, width)
+            return self._importance(self.restore(tokens))
+        return self._importance(self._restore(tokens))
+
+    def _importance(self, logit: Tensor) -> Tensor:
+        logit = logit.sigmoid() if self.sigmoid else logit
+        return logit.exp() if self.exp else logit
+
+    def _restore(self, tokens: Tensor) -> Tensor:
+        """conv1×1 and BN on the token grid, leaving the running statistics that the upsampled map would leave.
+
+        Mean and biased variance are those of the upsampled map. The running variance is the unbiased one, of p² times
+        as many pixels.
+        """
+        norm = self.restore[1] if len(self.restore) > 1 else None
+        if self.patch == 1 or norm is None or not norm.training or norm.running_var is None:
+            return self.restore(tokens)  # type: ignore[no-any-return]
+        before = norm.running_var.clone()
+        restored: Tensor = self.restore(tokens)
+        count = tokens.shape[0] * tokens.shape[2] * tokens.shape[3] * _group_size(norm)
+        bias = (count - 1) / count * (count * self.patch**2) / (count * self.patch**2 - 1)
+        momentum = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+        # Through .data, because autograd has saved the buffer, although a backward in training mode doesn't read it.
+        norm.running_var.data.sub_(before, alpha=1 - momentum).mul_(bias).add_(before, alpha=1 - momentum)
+        return restored
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, patch={self.patch}, window={self.window}"
+
+
+def _group_size(norm: nn.Module) -> int:
+    """Over how many processes a batch norm takes its statistics."""
+    if isinstance(norm, nn.SyncBatchNorm) and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size(norm.process_group)
+    return 1
