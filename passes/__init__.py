@@ -1,0 +1,29 @@
+"""The middle of the compiler: a plan carried out on a traced backbone."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from sapool.passes.adopt_dialect import adopt_dialect
+from sapool.passes.clean_up import clean_up
+from sapool.passes.driver import Driver
+from sapool.passes.insert_pools import insert_pools, insert_prepool
+from sapool.passes.make_dynamic import make_dynamic
+from sapool.passes.record import Log
+from sapool.passes.restride import restride
+from sapool.passes.select_outputs import mark_features, select_outputs
+from sapool.plan import Plan
+
+
+def rewrite(module: fx.GraphModule, plan: Plan) -> Log:
+    """Rewrites a traced backbone in place as its plan says; returns what was done and what was left alone."""
+    run = Driver(module, plan)
+    mark_features(module, plan)
+    run(adopt_dialect)
+    run(restride)
+    run(insert_prepool)
+    run(insert_pools)
+    run(make_dynamic)
+    run(select_outputs)
+    run(clean_up)
+    return run.log

@@ -1,0 +1,29 @@
+"""`dialect="paper"`: the published network where it isn't torchvision's (semantics §2)."""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from sapool.backbones import BACKBONES
+from sapool.passes.record import Log
+from sapool.plan import Plan
+
+
+def adopt_dialect(module: fx.GraphModule, plan: Plan, log: Log) -> None:
+    """Replaces or drops the modules that the catalogue's entry lists under `paper`."""
+    if plan.dialect != "paper":
+        return
+    replaced = {site.removes for site in plan.sites}
+    for path, arguments in BACKBONES[plan.backbone].paper.items():
+        old = module.get_submodule(path)
+        if path in replaced:
+            log.refused("stem", path, "the prepool takes its place")
+        elif arguments is None:
+            for node in list(module.graph.find_nodes(op="call_module", target=path)):
+                node.replace_all_uses_with(node.args[0])
+                module.graph.erase_node(node)
+            log.rewrote("classifier", path, old, "nothing")
+        else:
+            new = nn.MaxPool2d(**arguments)
+            module.set_submodule(path, new)
+            log.rewrote("stem", path, old, new)

@@ -1,0 +1,55 @@
+"""What every pass needs, done once: lint, recompilation, timing, and the difference in operations."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from torch import fx
+
+from sapool.passes.record import Log
+from sapool.plan import Plan
+
+Pass = Callable[[fx.GraphModule, Plan, Log], None]
+"""A pass finds its places in the graph by what the plan says, rewrites them in place, and logs what it did."""
+
+
+class Driver:
+    """Runs passes over a graph. A pass that breaks the graph is named in the assertion that it trips."""
+
+    def __init__(self, module: fx.GraphModule, plan: Plan) -> None:
+        self.module, self.plan, self.log = module, plan, Log()
+
+    def __call__(self, rewrite: Pass) -> None:
+        """Runs one pass."""
+        self.log.rule = rewrite.__name__  # type: ignore[attr-defined]
+        before, done, start = operations(self.module), len(self.log.rewrites), time.perf_counter()
+        rewrite(self.module, self.plan, self.log)
+        if len(self.log.rewrites) > done:
+            try:
+                self.module.graph.lint()
+            except RuntimeError as error:
+                raise AssertionError(f"the pass {self.log.rule} broke the graph: {error}") from error
+            self.module.recompile()
+        self.log.ran(time.perf_counter() - start, before, operations(self.module))
+
+
+def operations(module: fx.GraphModule) -> Counter[str]:
+    """How often a graph calls each kind of module, function and method."""
+    return Counter(operation(module, node) for node in module.graph.nodes)
+
+
+def operation(module: fx.GraphModule, node: fx.Node) -> str:
+    """What a node calls, as one word: a module's class, a function's name, or the node's kind."""
+    if node.op == "call_module":
+        return type(module.get_submodule(str(node.target))).__name__
+    if node.op in ("call_function", "call_method"):
+        return getattr(node.target, "__name__", str(node.target))
+    return node.op
+
+
+def stamp(node: fx.Node, rule: str, site: str) -> fx.Node:
+    """Marks a node with the rule that made it, and the site it was made for."""
+    node.meta["rule"], node.meta["site"] = rule, site
+    return node

@@ -1,0 +1,27 @@
+"""`dy`: every convolution of the backbone becomes a dynamic one (semantics §4)."""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from sapool.passes.driver import stamp
+from sapool.passes.record import Log
+from sapool.plan import Plan
+from sapool.poolings.dynamic import DynamicConv2d
+
+
+def make_dynamic(module: fx.GraphModule, plan: Plan, log: Log) -> None:
+    """Replaces convolutions under their own names. Pools were built with the convolutions that they need."""
+    if not plan.dynamic:
+        return
+    for node in module.graph.find_nodes(op="call_module"):
+        path = str(node.target)
+        conv = module.get_submodule(path)
+        if isinstance(conv, nn.Conv2d):
+            dynamic = DynamicConv2d.like(conv)
+            module.set_submodule(path, dynamic)
+            stamp(node, log.rule, node.meta.get("site", ""))
+            log.rewrote("", path, "Conv2d", f"DynamicConv2d, {len(dynamic.weight)} kernels")
+    for site in plan.sites:
+        if site.kind is not None and not any(isinstance(m, DynamicConv2d) for m in module.get_submodule(site.module).modules()):
+            log.refused(site.name, site.module, f"{site.kind} keeps plain convolutions")

@@ -1,0 +1,111 @@
+"""The result of compilation: an ordinary `torch.nn.Module` that knows where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import fx
+from torch.fx.graph_module import reduce_graph_module
+
+from sapool.architecture import Architecture
+from sapool.grammar import parse
+from sapool.passes.record import PassRun, Refusal, Rewrite
+from sapool.passes.verify import Feature
+from sapool.plan import Plan
+from sapool.weights import Transfer
+
+_STAMPS = ("rule", "site", "feature")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What compilation left behind besides the graph."""
+
+    plan: Plan
+    rewrites: tuple[Rewrite, ...]
+    refusals: tuple[Refusal, ...]
+    passes: tuple[PassRun, ...]
+    features: tuple[Feature, ...]
+    transfer: Transfer | None = None
+
+
+class CompiledModel(fx.GraphModule):
+    """A rewritten backbone. Use it as any module: (N, 3, H, W) to (N, num_classes), or to a list of feature maps.
+
+    Copies, pickles, `state_dict`, `torch.compile` and `torch.export` work as for every `torch.fx.GraphModule`.
+    """
+
+    @classmethod
+    def of(cls, module: fx.GraphModule, origin: Origin) -> CompiledModel:
+        """The compiled model of a rewritten graph."""
+        model = cls(module, module.graph, class_name=cls.__name__)
+        # fx carries `meta` through copies and pickles; attributes of a subclass it forgets.
+        model.meta["sapool"] = origin
+        model.train(module.training)
+        return model
+
+    @property
+    def origin(self) -> Origin:
+        """Everything that compilation recorded."""
+        origin = self.meta["sapool"]
+        assert isinstance(origin, Origin)
+        return origin
+
+    @property
+    def architecture(self) -> Architecture:
+        """What was compiled."""
+        return parse(self.origin.plan.architecture)
+
+    @property
+    def plan(self) -> Plan:
+        """What was done where, with map sizes measured at `plan.image_size`."""
+        return self.origin.plan
+
+    @property
+    def rewrites(self) -> tuple[Rewrite, ...]:
+        """Each change of the graph, in order."""
+        return self.origin.rewrites
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Each place that a rule left alone, with its reason."""
+        return self.origin.refusals
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """What loading weights transferred, left new and dropped; None where none were loaded."""
+        return self.origin.transfer
+
+    @property
+    def feature_info(self) -> tuple[Feature, ...]:
+        """Channels, reduction and name of each feature map, as measured.
+
+        Those that the model returns, in order, with `features_only`; else those that it could return.
+        """
+        features = self.origin.features
+        if not self.plan.features_only:
+            return features
+        wanted = self.plan.out_indices if self.plan.out_indices is not None else range(len(features))
+        by_name = {feature.name: feature for feature in features}
+        return tuple(by_name[self.plan.features[index][0]] for index in wanted)
+
+    def with_transfer(self, transfer: Transfer) -> CompiledModel:
+        """Records what loading weights did; returns the model itself."""
+        self.meta["sapool"] = replace(self.origin, transfer=transfer)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # fx pickles generated code and traces it again on loading: the nodes keep their order, not names and stamps.
+        _, (body, imports) = super().__reduce__()
+        stamps = [(n.name, {key: n.meta[key] for key in _STAMPS if key in n.meta}) for n in self.graph.nodes]
+        return _unpickle, (body, imports, self.origin, stamps)
+
+
+def _unpickle(body: dict[str, Any], imports: str, origin: Origin, stamps: list[tuple[str, dict[str, str]]]) -> CompiledModel:
+    module = reduce_graph_module(body, imports)
+    assert isinstance(module, fx.GraphModule)
+    for node, (name, stamp) in zip(module.graph.nodes, stamps, strict=True):
+        node.name = name
+        node.meta.update(stamp)
+    return CompiledModel.of(module, origin)
