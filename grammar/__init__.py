@@ -14,7 +14,7 @@ from lark.exceptions import UnexpectedInput
 
 from sapool.architecture import Architecture
 from sapool.errors import ArchitectureError
-from sapool.grammar.diagnosis import Fault, explain, explain_syntax
+from sapool.grammar.diagnosis import SpellingError, explain, explain_syntax
 from sapool.grammar.lowering import lower, resolve
 
 # Letters are folded one by one: str.lower() may change a string's length, and then a caret would point elsewhere.
@@ -42,7 +42,7 @@ def parse(text: str) -> Architecture:
     """
     try:
         return _read(text)
-    except Fault as fault:
+    except SpellingError as fault:
         raise explain(text, fault, _accepts) from None
 
 
@@ -59,9 +59,9 @@ def _read(text: str) -> Architecture:
     return lower(tree)
 
 
-def _accepts(text: str) -> Architecture | Fault:
+def _accepts(text: str) -> Architecture | SpellingError:
     """The architecture that `text` spells, or what is wrong with it."""
     try:
         return _read(text)
-    except Fault as fault:
+    except SpellingError as fault:
         return fault

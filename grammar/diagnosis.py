@@ -16,7 +16,7 @@ from sapool.kinds import KINDS
 MODIFIERS = ("_headfix<N>", "_nowin", "_reduced", "_reduced<one digit per stage>")
 
 
-class Fault(Exception):
+class SpellingError(Exception):
     """One offending part of a string.
 
     Attributes:
@@ -40,7 +40,7 @@ class Fault(Exception):
         self.replace = replace or (start, end)
 
 
-def explain(text: str, fault: Fault, read: Callable[[str], Architecture | Fault]) -> ArchitectureError:
+def explain(text: str, fault: SpellingError, read: Callable[[str], Architecture | SpellingError]) -> ArchitectureError:
     """The error for a fault; its suggestion is the whole string, mended fault by fault until it is valid."""
     suggestion, current, trial = None, fault, text
     for _ in range(12):  # every part of a string may be wrong or missing, but none twice
@@ -58,20 +58,20 @@ def explain(text: str, fault: Fault, read: Callable[[str], Architecture | Fault]
     )
 
 
-def explain_syntax(parser: Lark, text: str, resolve: Callable[[Token], object]) -> Fault:
+def explain_syntax(parser: Lark, text: str, resolve: Callable[[Token], object]) -> SpellingError:
     """The fault behind an error of the lexer or the parser; `resolve` raises the fault of an unknown backbone."""
     tokens, expected = _before(parser, text)
     for token in tokens:  # an unknown first word explains more than whatever it led the parser into
         if token.type == "BACKBONE":
             try:
                 resolve(token)
-            except Fault as fault:
+            except SpellingError as fault:
                 return fault
     position = (tokens[-1].end_pos or 0) if tokens else 0
     rest = text[position:]
     if not rest:
         what = _expectation(expected, tokens)
-        return Fault(position, position, "the string ends too early", what, _filling(expected, tokens))
+        return SpellingError(position, position, "the string ends too early", what, _filling(expected, tokens))
     if tokens and rest[0] not in "-_" and tokens[-1].type != "MINUS":
         # A word that goes on where it should have ended is wrong as a whole: 'nlpx' is no 'nlp' with an 'x' behind it.
         return _overlong(tokens, text)
@@ -81,16 +81,20 @@ def explain_syntax(parser: Lark, text: str, resolve: Callable[[Token], object]) 
         return _unknown_modifier(position, text, tokens)
     if rest[0] == "-" and tokens and tokens[-1].type != "MINUS" and _filling(expected, tokens):
         what = _expectation(expected, tokens)
-        return Fault(position, position + 1, f"{what} is missing", what, _filling(expected, tokens), (position, position))
+        return SpellingError(
+            position, position + 1, f"{what} is missing", what, _filling(expected, tokens), (position, position)
+        )
     junk = rest if expected == {"$END"} else rest[: len(_word(rest)) or 1]
-    return Fault(position, position + len(junk), f"unexpected '{_shown(junk)}'", _expectation(expected, tokens), "")
+    return SpellingError(
+        position, position + len(junk), f"unexpected '{_shown(junk)}'", _expectation(expected, tokens), ""
+    )
 
 
-def no_modifiers(kind: str, start: int, modifier: str) -> Fault:
+def no_modifiers(kind: str, start: int, modifier: str) -> SpellingError:
     """The fault of a modifier behind a kind that has no use for it."""
     takers = one_of(name for name, entry in KINDS.items() if entry.takes_modifiers)
     problem = f"'{kind}' takes no modifiers, but '{_shown(modifier)}' follows it"
-    return Fault(start, start + len(modifier), problem, f"modifiers only after {takers}", "")
+    return SpellingError(start, start + len(modifier), problem, f"modifiers only after {takers}", "")
 
 
 def one_of(words: Iterable[str]) -> str:
@@ -104,50 +108,53 @@ def _before(parser: Lark, text: str) -> tuple[list[Token], set[str]]:
     interactive = parser.parse_interactive(text)
     tokens: list[Token] = []
     try:
-        for token in interactive.iter_parse():
-            tokens.append(token)
-        return tokens, interactive.accepts()
+        tokens.extend(interactive.iter_parse())
+        return tokens, set(interactive.accepts())  # type: ignore[no-untyped-call]
     except UnexpectedInput:
         # The state before the refused token: the parser's own may already have reduced on it.
         state = parser.parse_interactive("")
         for token in tokens:
             state.feed_token(token)
-        return tokens, state.accepts()
+        return tokens, set(state.accepts())  # type: ignore[no-untyped-call]
 
 
-def _overlong(tokens: list[Token], text: str) -> Fault:
+def _overlong(tokens: list[Token], text: str) -> SpellingError:
     last = tokens[-1]
     start, word = last.start_pos or 0, _word(text[last.start_pos :])
     end = start + len(word)
     if last.type == "KIND":
         digits = word.removeprefix(last)
         if digits.isdecimal():
-            return Fault(start, end, f"unknown pooling '{word}'", f"'-' between '{last}' and '{digits}'", f"{last}-{digits}")
+            return SpellingError(
+                start, end, f"unknown pooling '{word}'", f"'-' between '{last}' and '{digits}'", f"{last}-{digits}"
+            )
         return _unknown_kind(start, text)
     if last.type == "NUMBER":
         digits = "".join(c for c in word if c in "0123456789")
-        return Fault(start, end, f"'{_shown(word)}' isn't a number", "digits only", digits)
+        return SpellingError(start, end, f"'{_shown(word)}' isn't a number", "digits only", digits)
     if last.type in ("NOWIN", "REDUCED", "HEADFIX"):
         return _unknown_modifier(start, text, tokens[:-1])
     junk = word.removeprefix(last)
-    return Fault(start, end, f"unexpected '{_shown(word)}'", "letters, digits, '_', '.' or ':', then '-'", "",
+    return SpellingError(start, end, f"unexpected '{_shown(word)}'", "letters, digits, '_', '.' or ':', then '-'", "",
                  (end - len(junk), end))  # fmt: skip
 
 
-def _unknown_kind(start: int, text: str) -> Fault:
-    segment, word = text[start:].split("-")[0], _word(text[start:])
+def _unknown_kind(start: int, text: str) -> SpellingError:
+    segment, word = text[start:].split("-", maxsplit=1)[0], _word(text[start:])
     # Digits, or a backbone, stand where the pooling should: it was left out.
     if not word or word.isdecimal() or segment.removeprefix("dy").removesuffix("_v2") in BACKBONES:
         left_out = {"": "nlp"}.get(word, "nlp-" if word.isdecimal() else "nlp-4-")
-        return Fault(start, start + max(1, len(segment)), "a pooling is missing", one_of(KINDS), left_out, (start, start))
+        return SpellingError(
+            start, start + max(1, len(segment)), "a pooling is missing", one_of(KINDS), left_out, (start, start)
+        )
     # A kind may itself hold an underscore: take the reading that comes nearest to a valid one.
     if (near := nearest(segment, KINDS, cutoff=0.8)) is not None and "_" in near:
         word = segment
     fix = near if word == segment and near else nearest(word, KINDS, cutoff=0.0)
-    return Fault(start, start + len(word), f"unknown pooling '{_shown(word)}'", one_of(KINDS), fix)
+    return SpellingError(start, start + len(word), f"unknown pooling '{_shown(word)}'", one_of(KINDS), fix)
 
 
-def _unknown_modifier(start: int, text: str, before: list[Token]) -> Fault:
+def _unknown_modifier(start: int, text: str, before: list[Token]) -> SpellingError:
     word = "_" + _word(text[start + 1 :])
     kind = next(str(token) for token in reversed(before) if token.type == "KIND")
     if not KINDS[kind].takes_modifiers:
@@ -156,7 +163,7 @@ def _unknown_modifier(start: int, text: str, before: list[Token]) -> Fault:
     near = nearest(stem, ["_headfix", "_nowin", "_reduced"], cutoff=0.0)
     numbers = {"_headfix": word[len(stem) :] or "2", "_reduced": word[len(stem) :]}
     fix = near + numbers.get(near, "") if near else ""
-    return Fault(start, start + len(word), f"unknown modifier '{_shown(word)}'", one_of(MODIFIERS), fix)
+    return SpellingError(start, start + len(word), f"unknown modifier '{_shown(word)}'", one_of(MODIFIERS), fix)
 
 
 def _word(text: str) -> str:

@@ -7,7 +7,7 @@ from lark import Token, Tree
 from sapool.architecture import Architecture, Pooling, Prepool
 from sapool.backbones import BACKBONES, Backbone
 from sapool.errors import nearest
-from sapool.grammar.diagnosis import Fault, no_modifiers, one_of
+from sapool.grammar.diagnosis import SpellingError, no_modifiers, one_of
 from sapool.kinds import KINDS
 
 # Upper bounds that no network needs, so that a slip of the keyboard is an error and not an allocation.
@@ -21,10 +21,12 @@ def lower(tree: Tree[Token]) -> Architecture:
     """The architecture that a parse tree spells.
 
     Raises:
-        Fault: a word, a number or a combination of them that the language doesn't have.
+        SpellingError: a word, a number or a combination of them that the language doesn't have.
     """
     prepool, name, pooling, strides = tree.children
-    assert isinstance(name, Token) and isinstance(strides, Token) and isinstance(pooling, Tree)
+    assert isinstance(name, Token)
+    assert isinstance(strides, Token)
+    assert isinstance(pooling, Tree)
     dynamic, backbone, first_block = resolve(name)
     digits = _strides(strides, backbone)
     return Architecture(
@@ -51,7 +53,7 @@ def resolve(word: Token) -> tuple[bool, Backbone, bool]:
             spelled = ("dy" if dynamic else "") + name + ("_v2" if first_block else "")
             if spelled == word and name in BACKBONES:
                 return dynamic, BACKBONES[name], first_block
-    raise Fault(
+    raise SpellingError(
         word.start_pos or 0,
         word.end_pos or len(word),
         f"unknown backbone '{word}'",
@@ -77,7 +79,8 @@ def _strides(word: Token, backbone: Backbone) -> tuple[int, ...]:
 
 def _prepool(tree: Tree[Token]) -> Prepool:
     _, pooling, stride = tree.children
-    assert isinstance(pooling, Tree) and isinstance(stride, Token)
+    assert isinstance(pooling, Tree)
+    assert isinstance(stride, Token)
     value = _number(stride, _LARGEST_PREPOOL, "the prepool's stride")
     return Prepool(_pooling(pooling, None), value)
 
@@ -87,7 +90,9 @@ def _number(word: Token, most: int, what: str) -> int:
     digits = word.lstrip("0")
     if digits != word or len(word) > len(str(most)) or int(word) > most:
         fits = len(digits) <= len(str(most)) and int(digits or "1") <= most
-        raise _at(word, f"{what} can't be '{word}'", f"a number from 1 to {most}", (digits or "1") if fits else str(most))
+        raise _at(
+            word, f"{what} can't be '{word}'", f"a number from 1 to {most}", (digits or "1") if fits else str(most)
+        )
     return int(word)
 
 
@@ -122,18 +127,30 @@ def _patches(word: Token, digits: Token | None, strides: tuple[int, ...] | None)
     """The value of `reduced` or `reduced<digits>`."""
     if digits is None:
         if strides is not None and len(strides) not in REDUCED_PATCHES:
-            raise _at(word, f"'_reduced' isn't defined for {len(strides)} stages", "'_reduced' with one digit per stage", "_reduced" + "1" * len(strides))
+            raise _at(
+                word,
+                f"'_reduced' isn't defined for {len(strides)} stages",
+                "'_reduced' with one digit per stage",
+                "_reduced" + "1" * len(strides),
+            )
         return True
     if strides is None:
-        raise _at(digits, f"a prepool has no stages for the digits '{digits}'", "'_reduced' alone: its patch is its stride", "")
+        raise _at(
+            digits,
+            f"a prepool has no stages for the digits '{digits}'",
+            "'_reduced' alone: its patch is its stride",
+            "",
+        )
     if len(digits) != len(strides):
         fitted = (digits + "1" * len(strides))[: len(strides)]
-        raise _at(digits, f"'{digits}' has {len(digits)} digits for {len(strides)} stages", "one patch size per stage", fitted)
+        raise _at(
+            digits, f"'{digits}' has {len(digits)} digits for {len(strides)} stages", "one patch size per stage", fitted
+        )
     for place, (digit, stride) in enumerate(zip(digits, strides, strict=True)):
         if digit == "0" and stride > 1:
             fitted = "".join("1" if d == "0" and s > 1 else d for d, s in zip(digits, strides, strict=True))
             position = (digits.start_pos or 0) + place
-            raise Fault(
+            raise SpellingError(
                 position,
                 position + 1,
                 f"a patch size of 0 at stage {place + 1}, which has stride {stride}",
@@ -144,5 +161,5 @@ def _patches(word: Token, digits: Token | None, strides: tuple[int, ...] | None)
     return tuple(int(digit) for digit in digits)
 
 
-def _at(word: Token, problem: str, expected: str, fix: str | None) -> Fault:
-    return Fault(word.start_pos or 0, word.end_pos or 0, problem, expected, fix)
+def _at(word: Token, problem: str, expected: str, fix: str | None) -> SpellingError:
+    return SpellingError(word.start_pos or 0, word.end_pos or 0, problem, expected, fix)

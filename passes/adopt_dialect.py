@@ -24,6 +24,6 @@ def adopt_dialect(module: fx.GraphModule, plan: Plan, log: Log) -> None:
                 module.graph.erase_node(node)
             log.rewrote("classifier", path, old, "nothing")
         else:
-            new = nn.MaxPool2d(**arguments)
+            new = nn.MaxPool2d(**arguments)  # type: ignore[arg-type]
             module.set_submodule(path, new)
             log.rewrote("stem", path, old, new)

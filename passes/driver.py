@@ -23,7 +23,7 @@ class Driver:
 
     def __call__(self, rewrite: Pass) -> None:
         """Runs one pass."""
-        self.log.rule = rewrite.__name__  # type: ignore[attr-defined]
+        self.log.rule = rewrite.__name__
         before, done, start = operations(self.module), len(self.log.rewrites), time.perf_counter()
         rewrite(self.module, self.plan, self.log)
         if len(self.log.rewrites) > done:

@@ -23,5 +23,7 @@ def make_dynamic(module: fx.GraphModule, plan: Plan, log: Log) -> None:
             stamp(node, log.rule, node.meta.get("site", ""))
             log.rewrote("", path, "Conv2d", f"DynamicConv2d, {len(dynamic.weight)} kernels")
     for site in plan.sites:
-        if site.kind is not None and not any(isinstance(m, DynamicConv2d) for m in module.get_submodule(site.module).modules()):
+        if site.kind is not None and not any(
+            isinstance(m, DynamicConv2d) for m in module.get_submodule(site.module).modules()
+        ):
             log.refused(site.name, site.module, f"{site.kind} keeps plain convolutions")

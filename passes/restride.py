@@ -30,7 +30,8 @@ def restride(module: fx.GraphModule, plan: Plan, log: Log) -> None:
 
 def _set_stride(module: fx.GraphModule, site: Site, path: str, log: Log) -> None:
     conv, stride = module.get_submodule(path), site.conv_stride
-    assert isinstance(conv, nn.Conv2d) and stride is not None
+    assert isinstance(conv, nn.Conv2d)
+    assert stride is not None
     if conv.stride == (stride, stride):
         log.refused(site.name, path, f"already has stride {stride}")
         return
@@ -57,7 +58,8 @@ def _project(module: fx.GraphModule, site: Site, block: str, log: Log) -> None:
     entry = next(source for node in inside for source in node.all_input_nodes if source not in members)
     # The identity shortcut is the block's one direct use of its input that isn't a convolution's.
     users = [node for node in inside if entry in node.all_input_nodes and node.op != "call_module"]
-    assert len(users) == 1 and site.shortcut_channels is not None, (site.name, users)
+    assert len(users) == 1, (site.name, users)
+    assert site.shortcut_channels is not None
     stride = site.conv_stride or 1
     conv = nn.Conv2d(*site.shortcut_channels, kernel_size=1, stride=stride, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as torchvision starts its own

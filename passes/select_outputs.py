@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import fx
 
 from sapool.passes.record import Log
@@ -18,7 +20,8 @@ def mark_features(module: fx.GraphModule, plan: Plan) -> None:
 def select_outputs(module: fx.GraphModule, plan: Plan, log: Log) -> None:
     """Keeps the logits or the wanted features of what `mark_features` exposed, and names the features' nodes."""
     output = module.graph.output_node()
-    logits, features = output.args[0]  # type: ignore[misc]
+    exposed: Any = output.args[0]
+    logits, features = exposed
     for (name, _), node in zip(plan.features, features, strict=True):
         node.meta["feature"] = name
     if not plan.features_only:

@@ -14,7 +14,9 @@ class Tracer(fx.Tracer):
         ours = type(m).__module__.startswith("sapool.poolings")
         return ours or super().is_leaf_module(m, module_qualified_name)
 
-    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, name: str | None = None, type_expr: Any = None) -> fx.Node:
+    def create_node(
+        self, kind: str, target: Any, args: Any, kwargs: Any, name: str | None = None, type_expr: Any = None
+    ) -> fx.Node:
         """Names functions after the module that calls them too: `layer1_0_add`, not `add_7`."""
         if name is None and kind in ("call_function", "call_method") and self.module_stack:
             path = next(reversed(self.module_stack.values()))[0]

@@ -55,15 +55,19 @@ def verify(module: fx.GraphModule, plan: Plan) -> Measurement:
         node = nodes.get(site.module.replace(".", "_")) or nodes.get(_first_conv(plan, site))
         if node is None:  # not among the outputs' ancestors
             continue
-        size = values[node.args[0].name].shape  # type: ignore[union-attr]
+        size = values[node.args[0].name].shape
         maps[site.name] = (int(size[2]), int(size[3]))
         for path in site.convs:
             conv: Any = module.get_submodule(path) if path in called else None
-            assert conv is None or conv.stride == (site.conv_stride, site.conv_stride), f"{path} has stride {conv.stride}"
+            assert conv is None or conv.stride == (site.conv_stride, site.conv_stride), (
+                f"{path} has stride {conv.stride}"
+            )
         if site.action == "pool":
             pooled = values[node.name].shape
             assert size[1] == pooled[1] == site.channels, f"{site.name} pools {size[1]} channels, not {site.channels}"
-            assert tuple(pooled[2:]) == (size[2] // site.stride, size[3] // site.stride), f"{site.name} isn't as planned"
+            assert tuple(pooled[2:]) == (size[2] // site.stride, size[3] // site.stride), (
+                f"{site.name} isn't as planned"
+            )
     features = _features(plan, nodes, values)
     returned = values[module.graph.output_node().name]
     if plan.features_only:

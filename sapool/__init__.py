@@ -44,7 +44,19 @@ _HOMES = {
     "save": "sapool.checkpoint",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "Architecture",
+    "ArchitectureError",
+    "CompiledModel",
+    "InputError",
+    "Plan",
+    "__version__",
+    "compile",
+    "convert_reference_state_dict",
+    "load",
+    "parse",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

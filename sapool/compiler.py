@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from torch import Tensor
+from torch import Tensor, fx
 from torchvision import models
 
 from sapool.architecture import Architecture
@@ -15,9 +15,10 @@ from sapool.errors import InputError, WeightsError
 from sapool.grammar import parse
 from sapool.model import CompiledModel, Origin
 from sapool.passes import rewrite
+from sapool.passes.record import Log
 from sapool.passes.trace import trace
 from sapool.passes.verify import verify
-from sapool.plan import Dialect, make_plan
+from sapool.plan import Dialect, Plan, make_plan
 from sapool.reference import convert_what_fits, is_reference
 from sapool.survey import survey
 from sapool.weights import read_checkpoint, state_dict_in, transfer
@@ -53,18 +54,15 @@ def compile(
     """
     architecture = parse(text) if not isinstance(text, Architecture) else text
     _check(dialect, num_classes, image_size, features_only, out_indices)
-    backbone = BACKBONES[architecture.backbone]
-    module = trace(models.get_model(backbone.builder, weights=None, num_classes=num_classes))
-    plan = make_plan(
+    indices = None if out_indices is None else tuple(out_indices)
+    module, plan, log = assemble(
         architecture,
-        survey(module, backbone),
         dialect=dialect,
         num_classes=num_classes,
         image_size=image_size,
         features_only=features_only,
-        out_indices=None if out_indices is None else tuple(out_indices),
+        out_indices=indices,
     )
-    log = rewrite(module, plan)
     measured = verify(module, plan)
     origin = Origin(
         plan=plan.with_maps(measured.maps),
@@ -75,11 +73,39 @@ def compile(
     )
     model = CompiledModel.of(module, origin)
     if weights is not None:
-        model.with_transfer(transfer(model, _published(backbone.builder) if weights == "DEFAULT" else _read(weights, architecture)))
+        published = weights == "DEFAULT"
+        loaded = _published(BACKBONES[plan.backbone].builder) if published else _read(weights, architecture)
+        model.with_transfer(transfer(model, loaded))
     return model
 
 
-def _check(dialect: str, num_classes: int, image_size: int, features_only: bool, out_indices: Sequence[int] | None) -> None:
+def assemble(
+    architecture: Architecture,
+    *,
+    dialect: Dialect = "torchvision",
+    num_classes: int = 1000,
+    image_size: int = 224,
+    features_only: bool = False,
+    out_indices: tuple[int, ...] | None = None,
+) -> tuple[fx.GraphModule, Plan, Log]:
+    """The rewritten graph, its plan and what the passes reported, not yet verified or measured."""
+    backbone = BACKBONES[architecture.backbone]
+    module = trace(models.get_model(backbone.builder, weights=None, num_classes=num_classes))
+    plan = make_plan(
+        architecture,
+        survey(module, backbone),
+        dialect=dialect,
+        num_classes=num_classes,
+        image_size=image_size,
+        features_only=features_only,
+        out_indices=out_indices,
+    )
+    return module, plan, rewrite(module, plan)
+
+
+def _check(
+    dialect: str, num_classes: int, image_size: int, features_only: bool, out_indices: Sequence[int] | None
+) -> None:
     if dialect not in get_args(Dialect):
         raise InputError(f"dialect: expected {' or '.join(get_args(Dialect))}, not '{dialect}'")
     if num_classes < 1:

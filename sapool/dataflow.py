@@ -41,7 +41,9 @@ class Dataflow:
     def entry(self, region: list[fx.Node]) -> list[fx.Node]:
         """The nodes outside a region whose values it reads, parameters excepted, in order of execution."""
         members = set(region)
-        sources = {s for node in region for s in self.edges.predecessors(node) if s not in members and s.op != "get_attr"}
+        sources = {
+            s for node in region for s in self.edges.predecessors(node) if s not in members and s.op != "get_attr"
+        }
         return sorted(sources, key=self.order.__getitem__)
 
     def exit(self, region: list[fx.Node]) -> list[fx.Node]:

@@ -72,6 +72,6 @@ def nearest(word: str, valid: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """" Did you mean 'x'?" with its leading space, or "" where nothing is near."""
+    """The sentence "Did you mean 'x'?" behind a space, or nothing where no valid spelling is near."""
     found = nearest(word, valid)
     return f" Did you mean '{found}'?" if found else ""

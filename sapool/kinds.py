@@ -45,8 +45,13 @@ _ALL = (
     Kind("maxp", "max pooling", "sapool.poolings.window:MaxPool"),
     Kind("avgp", "average pooling", "sapool.poolings.window:AvgPool"),
     Kind("lip", "local importance pooling, weights from a 1x1 convolution", "sapool.poolings.lip:LocalImportancePool"),
-    Kind("gaussian_pool", "mean and deviation of each window, mixed by a global gate", "sapool.poolings.gaussian:GaussianPool"),
-    Kind("attnpool", "attention, then a strided convolution (baseline)", "sapool.poolings.attention_pool:AttentionPool", attention="output"),
+    Kind("gaussian_pool", "window mean plus gated deviation", "sapool.poolings.gaussian:GaussianPool"),
+    Kind(
+        "attnpool",
+        "attention, then a strided convolution (baseline)",
+        "sapool.poolings.attention_pool:AttentionPool",
+        attention="output",
+    ),
     _self_attentive("nlp", "self-attentive (non-local) pooling, the paper's"),
     _self_attentive("dfmnlp", "nlp on deformably sampled patches", "deformable:DeformablePool"),
     _self_attentive("mixp", "nlp times a local weight", "mixed:MixedPool"),
@@ -56,7 +61,17 @@ _ALL = (
     _self_attentive("nlpnope", "nlp without learned positions", position=False),
     _self_attentive("nlpnobn1", "nlp whose embedding has no batch norm", embed_norm=False),
     _self_attentive("nlpnobn2", "nlp whose restoring has no batch norm", restore_norm=False),
-)  # fmt: skip
+)
 
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})
 """Every kind by its name, in the order of listings."""
+
+MODIFIERS: Mapping[str, str] = MappingProxyType(
+    {
+        "headfix<N>": "N attention heads at every site",
+        "nowin": "no window normalisation: avg(x*w) in place of avg(x*w)/avg(w)",
+        "reduced": "larger patches: 4,2,1,1 or 4,4,4,2,2,1,1; for a prepool its stride, and a quarter of the channels",
+        "reduced<digits>": "one patch size per stage",
+    }
+)
+"""Modifiers of the self-attentive family, in canonical order."""

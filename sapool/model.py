@@ -102,7 +102,9 @@ class CompiledModel(fx.GraphModule):
         return _unpickle, (body, imports, self.origin, stamps)
 
 
-def _unpickle(body: dict[str, Any], imports: str, origin: Origin, stamps: list[tuple[str, dict[str, str]]]) -> CompiledModel:
+def _unpickle(
+    body: dict[str, Any], imports: str, origin: Origin, stamps: list[tuple[str, dict[str, str]]]
+) -> CompiledModel:
     module = reduce_graph_module(body, imports)
     assert isinstance(module, fx.GraphModule)
     for node, (name, stamp) in zip(module.graph.nodes, stamps, strict=True):

@@ -131,7 +131,9 @@ class Plan:
             data["sites"] = [Site(**_tuples(site)) for site in data["sites"]]
             return cls(**_tuples(data))
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            raise InputError("this isn't a plan: expected the JSON that `sapoolc compile TEXT -o plan.json` writes") from None
+            raise InputError(
+                "this isn't a plan: expected the JSON that `sapoolc compile TEXT -o plan.json` writes"
+            ) from None
 
 
 def _tuples(data: dict[str, Any]) -> dict[str, Any]:
@@ -258,7 +260,7 @@ def table(plan: Plan) -> list[tuple[str, ...]]:
     def text(value: object) -> str:
         return "" if value is None else str(value)
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for site in plan.sites:
         window = {None: "", True: "yes", False: "no"}[site.window]
         size = "x".join(map(str, site.map)) if site.map else ""
@@ -267,5 +269,3 @@ def table(plan: Plan) -> list[tuple[str, ...]]:
              text(site.patch), text(site.embedding), window, text(site.tokens))
         )  # fmt: skip
     return rows
-
-

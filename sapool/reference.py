@@ -16,6 +16,7 @@ from torch import Tensor
 from sapool.architecture import Architecture
 from sapool.backbones import BACKBONES
 from sapool.errors import WeightsError, did_you_mean
+from sapool.grammar import parse
 from sapool.kinds import KINDS
 from sapool.plan import Plan, Site
 
@@ -58,7 +59,9 @@ _EXPANDING = (("0.0.", "0."), ("0.1.", "1."), ("1.0.", "3."), ("1.1.", "4."), ("
 _PLAIN = (("0.0.", "0."), ("0.1.", "1."), ("1.", "3."), ("2.", "4."))
 
 
-def convert_reference_state_dict(state_dict: Mapping[str, Tensor], architecture: Architecture | str) -> dict[str, Tensor]:
+def convert_reference_state_dict(
+    state_dict: Mapping[str, Tensor], architecture: Architecture | str
+) -> dict[str, Tensor]:
     """Renames a state dict of the published code to the keys of the compiled model (`dialect="paper"`).
 
     Tensors are handed on as they are. Keys may begin with `module.` and `net.`.
@@ -100,12 +103,13 @@ def _bare(key: str) -> str:
 
 def _names(architecture: Architecture | str, keys: Iterable[str]) -> dict[str, str]:
     """Every published name of the network's tensors, with ours."""
-    from sapool.compiler import compile
+    from sapool.compiler import assemble  # noqa: PLC0415 - the compiler reads checkpoints through this module
 
+    parsed = parse(architecture) if isinstance(architecture, str) else architecture
     with torch.device("meta"):
-        model = compile(architecture, dialect="paper", image_size=2048)
+        module, plan, _ = assemble(parsed, dialect="paper")
     theirs = {_bare(key) for key in keys}
-    return {_published(key, model.plan, theirs): key for key in model.state_dict()}
+    return {_published(key, plan, theirs): key for key in module.state_dict()}
 
 
 def _published(key: str, plan: Plan, theirs: set[str]) -> str:
@@ -140,8 +144,14 @@ def _mobilenet(key: str, plan: Plan, theirs: set[str]) -> str:
                 rest = key.removeprefix(f"{block}.conv.")
                 # Where the pool comes first it is the stage's module 0, and the blocks are counted from 1.
                 site = plan.site(f"stage{number + 1}")
-                first = 1 if site.before and not any(name.startswith(f"features.{number}.0.conv.") for name in theirs) else 0
-                return f"features.{number}.{first + place}.conv." + _renamed(rest, _PLAIN if number == 0 else _EXPANDING)
+                first = (
+                    1
+                    if site.before and not any(name.startswith(f"features.{number}.0.conv.") for name in theirs)
+                    else 0
+                )
+                return f"features.{number}.{first + place}.conv." + _renamed(
+                    rest, _PLAIN if number == 0 else _EXPANDING
+                )
     raise AssertionError(f"{key} has no published name")
 
 

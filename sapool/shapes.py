@@ -56,7 +56,8 @@ class _Recorder(fx.Interpreter):
         try:
             value = super().run_node(n)
         except RuntimeError as error:
-            arguments = [a for a in self.map_nodes_to_values(n.args, n) if isinstance(a, Tensor)]
+            operands: Any = self.map_nodes_to_values(n.args, n)
+            arguments = [operand for operand in operands if isinstance(operand, Tensor)]
             shape = tuple(arguments[0].shape) if arguments else None
             raise ShapeError(n.name, shape, str(error).splitlines()[0]) from None
         self.values[n.name] = value

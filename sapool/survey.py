@@ -99,7 +99,7 @@ def survey(module: fx.GraphModule, backbone: Backbone) -> Survey:
         first = only(flow.exit(first_block), f"the output of {blocks[0]}")
         last = only(flow.exit(whole), f"the output of stage {number}")
         convs = [node for node in first_block if _is_conv(module, node)]
-        conv = next(node for node in convs if max(module.get_submodule(str(node.target)).kernel_size) > 1)  # type: ignore[type-var, arg-type]
+        conv = next(node for node in convs if max(module.get_submodule(str(node.target)).kernel_size) > 1)  # type: ignore[arg-type]
         parallel = flow.between(entry, first, avoiding=[conv]) or []
         stages.append(
             Stage(

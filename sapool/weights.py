@@ -65,7 +65,9 @@ def transfer(model: nn.Module, weights: Mapping[str, Tensor]) -> Transfer:
         else:
             dropped.append((key, f"{_shape(value)} where the model has {_shape(own[key])}"))
     if not fitting:
-        raise WeightsError(f"none of the {len(weights)} tensors fits the model; its keys look like '{next(iter(own), '')}'")
+        raise WeightsError(
+            f"none of the {len(weights)} tensors fits the model; its keys look like '{next(iter(own), '')}'"
+        )
     model.load_state_dict(fitting, strict=False)
     return Transfer(tuple(fitting), tuple(key for key in own if key not in fitting), tuple(dropped))
 
@@ -91,7 +93,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         reason = "it holds objects that could run code" if refused and "magic" not in str(error) else "it is damaged"
         raise WeightsError(f"{path} isn't loaded: {reason}; expected tensors saved with torch.save") from None
     except (RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError):
-        raise WeightsError(f"{path} isn't a checkpoint, or is damaged; expected tensors saved with torch.save") from None
+        raise WeightsError(
+            f"{path} isn't a checkpoint, or is damaged; expected tensors saved with torch.save"
+        ) from None
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}; expected a state dict")
     return content

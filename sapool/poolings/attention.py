@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Fused kernels work on whole vectors: narrower heads run faster padded to this width, with the scale kept.
+# The CPU's fused kernel works on whole vectors: narrower heads run faster padded to this width, with the scale kept.
 _NARROWEST_HEAD = 16
 
 
@@ -68,7 +68,7 @@ class SelfAttention(nn.Module):
         projected = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
         # (3, N, heads, L, width)
         qkv = projected.view(batch, length, 3, self.heads, width).permute(2, 0, 3, 1, 4)
-        if width < _NARROWEST_HEAD:
+        if width < _NARROWEST_HEAD and tokens.device.type == "cpu":
             qkv = F.pad(qkv, (0, _NARROWEST_HEAD - width))
         query, key, value = qkv.unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value, scale=width**-0.5)[..., :width]

@@ -19,7 +19,9 @@ class DeformablePool(SelfAttentivePool):
     tokens are embedded from that, without a bias. The upsampled weight is sampled once more, at grid − offset.
     """
 
-    def __init__(self, channels: int, stride: int, *, conv: ConvFactory = nn.Conv2d, patch: int = 1, **options: object) -> None:
+    def __init__(
+        self, channels: int, stride: int, *, conv: ConvFactory = nn.Conv2d, patch: int = 1, **options: object
+    ) -> None:
         super().__init__(channels, stride, conv=conv, patch=patch, **options)  # type: ignore[arg-type]
         self.offset = conv(channels, 2 * patch**2, 3, stride=patch, padding=1)
         self.mask = conv(channels, patch**2, 3, stride=patch, padding=1)

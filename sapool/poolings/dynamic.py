@@ -24,7 +24,7 @@ class KernelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scores = self.fc2(F.relu(self.fc1(F.adaptive_avg_pool2d(x, 1)))).flatten(1)
-        return (scores / self.temperature).softmax(dim=1)
+        return torch.softmax(scores / self.temperature, dim=1)
 
 
 class DynamicConv2d(nn.Module):

@@ -13,12 +13,14 @@ from sapool.poolings.window import upsample
 class MixedPool(SelfAttentivePool):
     """`mixp`: w = exp(σ(BN(conv p×p, padding 'same'))) · w of the pooling it is mixed with, (N, C, H, W)."""
 
-    def __init__(self, channels: int, stride: int, *, conv: ConvFactory = nn.Conv2d, patch: int = 1, **options: object) -> None:
+    def __init__(
+        self, channels: int, stride: int, *, conv: ConvFactory = nn.Conv2d, patch: int = 1, **options: object
+    ) -> None:
         super().__init__(channels, stride, conv=conv, patch=patch, **options)  # type: ignore[arg-type]
         self.local = nn.Sequential(conv(channels, channels, patch, padding="same"), nn.BatchNorm2d(channels))
 
     def grid_weight(self, x: Tensor, patches: Tensor) -> Tensor:
-        local = self.local(x).sigmoid().exp()
+        local: Tensor = self.local(x).sigmoid().exp()
         return local * upsample(super().grid_weight(x, patches), x.shape[-2], x.shape[-1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from sapool.poolings import ConvFactory
 from sapool.poolings.attention import Positions, SelfAttention, attend
@@ -101,15 +102,15 @@ class SelfAttentivePool(nn.Module):
         as many pixels.
         """
         norm = self.restore[1] if len(self.restore) > 1 else None
-        if self.patch == 1 or norm is None or not norm.training or norm.running_var is None:
+        if self.patch == 1 or not isinstance(norm, BatchNorm) or not norm.training or norm.running_var is None:
             return self.restore(tokens)  # type: ignore[no-any-return]
         before = norm.running_var.clone()
         restored: Tensor = self.restore(tokens)
         count = tokens.shape[0] * tokens.shape[2] * tokens.shape[3] * _group_size(norm)
         bias = (count - 1) / count * (count * self.patch**2) / (count * self.patch**2 - 1)
-        momentum = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+        kept = 1 - (norm.momentum if norm.momentum is not None else 1 / int(norm.num_batches_tracked or 1))
         # Through .data, because autograd has saved the buffer, although a backward in training mode doesn't read it.
-        norm.running_var.data.sub_(before, alpha=1 - momentum).mul_(bias).add_(before, alpha=1 - momentum)
+        norm.running_var.data.sub_(before, alpha=kept).mul_(bias).add_(before, alpha=kept)
         return restored
 
     def extra_repr(self) -> str:

@@ -1,0 +1,78 @@
+"""Models on disk: weights, and the architecture that they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sapool.atomic import replacing
+from sapool.compiler import compile
+from sapool.errors import InputError, WeightsError
+from sapool.model import CompiledModel
+from sapool.weights import read_checkpoint
+
+FORMAT = "sapool-model-1"
+
+
+def contents(model: CompiledModel) -> dict[str, Any]:
+    """What a file of the model holds: plain data and tensors, which `weights_only=True` reads."""
+    return {
+        "format": FORMAT,
+        "architecture": model.plan.architecture,
+        "options": options(model),
+        "state_dict": model.state_dict(),
+    }
+
+
+def options(model: CompiledModel) -> dict[str, Any]:
+    """The arguments with which `compile` makes this model again."""
+    plan = model.plan
+    indices = None if plan.out_indices is None else list(plan.out_indices)
+    return {
+        "num_classes": plan.num_classes,
+        "dialect": plan.dialect,
+        "image_size": plan.image_size,
+        "features_only": plan.features_only,
+        "out_indices": indices,
+    }
+
+
+def save(model: CompiledModel, path: str | Path) -> None:
+    """Writes a model's weights and architecture; `load` makes the model again.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    with replacing(path) as temporary:
+        torch.save(contents(model), temporary)
+
+
+def load(path: str | Path) -> CompiledModel:
+    """Reads what `save` wrote, on the CPU and in training mode, as a new model would be.
+
+    Raises:
+        WeightsError: the file isn't such a model, or is damaged.
+    """
+    return restore(read_checkpoint(path), path)
+
+
+def restore(content: dict[str, Any], path: str | Path) -> CompiledModel:
+    """The model that a file's contents describe; `path` is for messages."""
+    if content.get("format") != FORMAT:
+        raise WeightsError(f"{path} isn't a sapool model; to use it as weights: sapool.compile(TEXT, weights='{path}')")
+    try:
+        # Built without data: every tensor comes from the file.
+        with torch.device("meta"):
+            model = compile(content["architecture"], **content["options"])
+        model.load_state_dict(content["state_dict"], assign=True)
+    except (InputError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path} is damaged: its weights don't belong to its architecture ({_first_line(error)})"
+        ) from None
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,117 @@
+"""What a model costs: parameters and multiply-accumulates (MACs), by part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import models
+
+from sapool.backbones import BACKBONES
+from sapool.dataflow import is_inside, module_path
+from sapool.model import CompiledModel
+from sapool.passes.trace import trace
+from sapool.plan import Plan
+from sapool.shapes import on_meta
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One part's cost for one image.
+
+    Attributes:
+        part: `stem`, `stage1`, ..., `head`, `classifier`, or a pool's path, `pools.stage2`.
+        parameters: numbers to learn.
+        macs: multiply-accumulates of convolutions, linear layers and matrix products, attention's two included.
+            One MAC is two FLOPs; elementwise work isn't counted.
+    """
+
+    part: str
+    parameters: int
+    macs: int
+
+
+def costs(model: CompiledModel) -> list[Cost]:
+    """The parts' costs for one square image of the plan's size, in order of execution."""
+    return _costs(model, model.plan)
+
+
+def total(parts: list[Cost]) -> Cost:
+    """The sum of the parts."""
+    return Cost("total", sum(part.parameters for part in parts), sum(part.macs for part in parts))
+
+
+def baseline(plan: Plan) -> Cost:
+    """The unmodified backbone's cost at the plan's size, with its own classifier."""
+    with torch.device("meta"):
+        module = models.get_model(BACKBONES[plan.backbone].builder, weights=None, num_classes=plan.num_classes)
+    return total(_costs(trace(module), plan))
+
+
+def _costs(module: fx.GraphModule, plan: Plan) -> list[Cost]:
+    counter = _Counter(on_meta(module))
+    with torch.no_grad():
+        counter.count(torch.empty(1, 3, plan.image_size, plan.image_size, device="meta"))
+    order: dict[str, list[int]] = {}
+    parts = _Parts(plan)
+    seen: set[str] = set()
+    for node in module.graph.nodes:
+        if node.op in ("placeholder", "output"):
+            continue
+        entry = order.setdefault(parts.of(node), [0, 0])
+        entry[1] += counter.macs.get(node.name, 0)
+        if node.op == "call_module" and str(node.target) not in seen:
+            seen.add(str(node.target))
+            entry[0] += _parameters(module.get_submodule(str(node.target)))
+    return [Cost(part, *numbers) for part, numbers in order.items()]
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+class _Parts:
+    """Which part of the network a node belongs to."""
+
+    def __init__(self, plan: Plan) -> None:
+        entry = BACKBONES[plan.backbone]
+        self.prefixes = {
+            path.removesuffix(".*"): f"stage{number}"
+            for number, paths in enumerate(entry.stages, start=1)
+            for path in paths
+        }
+        if entry.head:
+            self.prefixes[entry.head] = "head"
+        self.current = "stem"
+
+    def of(self, node: fx.Node) -> str:
+        path = module_path(node)
+        if path.startswith("pools."):
+            return path
+        part = next((part for prefix, part in self.prefixes.items() if is_inside(path, prefix)), None)
+        if part is None and self.current != "stem":
+            part = "classifier"
+        self.current = part or self.current
+        return self.current
+
+
+class _Counter(fx.Interpreter):
+    """Runs a graph on the meta device and counts each node's MACs."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        self.flops = FlopCounterMode(display=False)
+        self.macs: dict[str, int] = {}
+
+    def count(self, x: torch.Tensor) -> None:
+        with self.flops:
+            self.run(x)
+
+    def run_node(self, n: fx.Node) -> Any:
+        before = self.flops.get_total_flops()
+        value = super().run_node(n)
+        self.macs[n.name] = (self.flops.get_total_flops() - before) // 2
+        return value

@@ -1,0 +1,128 @@
+"""What people read: tables of plans, costs, rewrites and nodes. Rich on a terminal, plain aligned lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sapool.cost import baseline, costs, total
+from sapool.model import CompiledModel
+from sapool.passes.driver import operation
+from sapool.plan import COLUMNS, table
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Standard output (or error): coloured and fitted to a terminal, plain and never wrapped where a program reads."""
+    out = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=400, no_color=True)
+
+
+def show_table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """Prints a table; numbers are aligned to the right."""
+    plain = not out.is_terminal
+    rows = [[str(cell) for cell in row] for row in rows]
+    sheet = Table(box=None if plain else Table().box, pad_edge=False, show_edge=False)
+    for index, column in enumerate(columns):
+        numeric = any(row[index] for row in rows) and all(_numeric(row[index]) for row in rows)
+        sheet.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        sheet.add_row(*(cell.replace("[", "\\[") for cell in row))
+    if title:
+        out.print(title, style=None if plain else "bold")
+    out.print(sheet)
+
+
+def _numeric(cell: str) -> bool:
+    return not cell or cell[0].isdigit()
+
+
+def show_summary(out: Console, model: CompiledModel) -> None:
+    """The plan and the cost, as `sapoolc compile` prints them."""
+    plan, parts = model.plan, costs(model)
+    whole, plain = total(parts), baseline(plan)
+    out.print(
+        f"{plan.architecture}  ({plan.backbone}, {plan.dialect} dialect, {plan.image_size}x{plan.image_size})\n",
+        markup=False,
+    )
+    show_table(out, COLUMNS, table(plan), title="plan")
+    out.print()
+    rows = [(part.part, count(part.parameters), count(part.macs)) for part in [*parts, whole]]
+    show_table(out, ("part", "parameters", "MACs"), rows, title="cost for one image")
+    out.print(
+        f"\n{ratio(whole.parameters, plain.parameters)} parameters and {ratio(whole.macs, plain.macs)} MACs of "
+        f"the unmodified backbone ({count(plain.parameters)}, {count(plain.macs)})",
+        markup=False,
+    )
+    if model.transfer is not None:
+        out.print(f"weights: {model.transfer}", markup=False)
+
+
+def show_rewrites(out: Console, model: CompiledModel) -> None:
+    """Each rewrite, and each place that was left alone with its reason."""
+    rows = [(r.rule, r.site, r.target, r.before, r.after) for r in model.rewrites]
+    show_table(out, ("rule", "site", "target", "before", "after"), rows, title="rewrites")
+    out.print()
+    left = [(r.rule, r.site, r.target, r.reason) for r in model.refusals]
+    show_table(out, ("rule", "site", "target", "reason"), left, title="left alone")
+
+
+def show_nodes(out: Console, model: CompiledModel) -> None:
+    """The graph's nodes in order."""
+    rows = [tuple(node.values()) for node in nodes(model)]
+    show_table(out, ("node", "operation", "target", "arguments", "rule", "site"), rows, title="nodes")
+
+
+def nodes(model: CompiledModel) -> list[dict[str, str]]:
+    """The graph's nodes in order, as plain data."""
+    return [
+        {
+            "node": node.name,
+            "operation": operation(model, node),
+            "target": str(node.target) if node.op == "call_module" else "",
+            "arguments": ", ".join(str(argument) for argument in node.args),
+            "rule": node.meta.get("rule", ""),
+            "site": node.meta.get("site", ""),
+        }
+        for node in model.graph.nodes
+    ]
+
+
+def as_data(model: CompiledModel, *, graph: bool = False) -> dict[str, Any]:
+    """What `--json` prints: the plan and the cost, and with `graph` the rewrites and nodes too."""
+    parts = costs(model)
+    data: dict[str, Any] = {
+        "architecture": model.plan.architecture,
+        "plan": json.loads(model.plan.to_json()),
+        "cost": {
+            "parts": [asdict(part) for part in parts],
+            "total": asdict(total(parts)),
+            "unmodified": asdict(baseline(model.plan)),
+        },
+        "features": [asdict(feature) for feature in model.feature_info],
+    }
+    if model.transfer is not None:
+        data["transfer"] = asdict(model.transfer)
+    if graph:
+        data |= {
+            "rewrites": [asdict(record) for record in model.rewrites],
+            "refusals": [asdict(record) for record in model.refusals],
+            "passes": [asdict(run) for run in model.origin.passes],
+            "nodes": nodes(model),
+            "code": model.code.strip(),
+        }
+    return data
+
+
+def count(number: int) -> str:
+    """1234567 as `1,234,567`."""
+    return f"{number:,}"
+
+
+def ratio(value: float, base: float) -> str:
+    """A value in units of another, `1.21x`."""
+    return f"{value / base:.2f}x"

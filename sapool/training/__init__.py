@@ -1,0 +1,1 @@
+"""Training classifiers: recipes in, runs out. The loop, loggers and checkpoints are Lightning's."""
