@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sapool import __version__
-from sapool.errors import InputError, did_you_mean
+from sapool.errors import InputError, WorkError, did_you_mean
 
 if TYPE_CHECKING:
+    from sapool.memory import Assumptions
     from sapool.model import CompiledModel
 
 EPILOG = """\
@@ -53,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(options: argparse.Namespace, error: BaseException, code: int) -> int:
     if options.debug:
         raise error
-    kind = "" if isinstance(error, (InputError, KeyboardInterrupt)) else f"{type(error).__name__}: "
-    hint = "\n(--debug shows where)" if code == 1 else ""
+    told = isinstance(error, (InputError, WorkError, KeyboardInterrupt))
+    kind = "" if told else f"{type(error).__name__}: "
+    hint = "" if told else "\n(--debug shows where)"
     print(f"sapoolc: {kind}{error}{hint}", file=sys.stderr)
     return code
 
@@ -92,11 +94,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-o", "--output", metavar="FILE", help=".pt: weights and architecture, .json: the plan, .py: code"
     )
-    command.add_argument("--json", action="store_true", help="print plan and cost as JSON")
+    command.add_argument("--budget", metavar="SIZE", help="fail where activations need more, for instance 256KB")
+    command.add_argument("--strict", action="store_true", help="treat findings as errors")
+    command.add_argument("--acknowledge", action="append", default=[], metavar="CODE", help="a finding that is known")
+    command.add_argument("--json", action="store_true", help="print plan, cost and findings as JSON")
 
     command = add("inspect", inspect, "show the rewritten graph: sites, rewrites, nodes, code")
     command.add_argument("text", metavar="TEXT|FILE", help="an architecture string, a model (.pt) or a plan (.json)")
     _model_options(command)
+    command.add_argument("--timeline", action="store_true", help="only what each operation holds in memory")
     command.add_argument(
         "--rewrites", action="store_true", help="only what was rewritten and what was left alone, and why"
     )
@@ -106,12 +112,17 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("train", train, "train what a recipe describes")
     command.add_argument(
-        "recipe", metavar="RECIPE", help="a TOML file, or the name of a shipped recipe (sapoolc list recipes)"
+        "recipe",
+        metavar="RECIPE",
+        nargs="?",
+        help="a TOML file, or the name of a shipped recipe (sapoolc list recipes); with --resume the run's own",
     )
     command.add_argument(
         "overrides", metavar="key=value", nargs="*", help="recipe settings, for instance train.epochs=5"
     )
     command.add_argument("--run-dir", metavar="DIR", help="where the run is kept (default: runs/RECIPE-TIME)")
+    command.add_argument("--resume", action="store_true", help="go on with the run in --run-dir from its last checkpoint")
+    command.add_argument("--dry-run", action="store_true", help="build everything, try two batches, estimate the time")
 
     command = add("list", list_, "list what there is")
     command.add_argument("what", choices=LISTS)
@@ -131,6 +142,14 @@ def _model_options(command: argparse.ArgumentParser) -> None:
         "--features-only", action="store_true", default=None, help="return feature maps in place of logits"
     )
     command.add_argument("--out-indices", type=_indices, metavar="I,J,...", help="which feature maps, from 0")
+    command.add_argument("-O", "--optimize", action="store_true", help="rewrite for inference, computing the same")
+    memory = command.add_argument_group("activation memory")
+    memory.add_argument("--dtype", default="int8", metavar="NAME", help="of activations: int8 (default), fp16 or fp32")
+    memory.add_argument(
+        "--attention", default="streaming", metavar="NAME", help="scores held: streaming (a row, default) or full"
+    )
+    memory.add_argument("--no-io", action="store_true", help="leave out the network's input and output")
+    memory.add_argument("--inplace-depthwise", action="store_true", help="depthwise convolutions overwrite their input")
 
 
 def _indices(text: str) -> tuple[int, ...]:
@@ -147,12 +166,37 @@ def compile_(options: argparse.Namespace) -> int:
     suffix = Path(options.output).suffix if options.output else ""
     if options.output and suffix not in (".pt", ".pth", ".json", ".py"):
         raise InputError(f"{options.output}: the suffix says what is written; expected .pt, .json or .py")
-    real = suffix in (".pt", ".pth")
-    model = _compile(options.text, options, real=real)
+    model = _compile(options.text, options, real=suffix in (".pt", ".pth"))
+    from sapool.cost import parts_of
+    from sapool.diagnostics import diagnose, unacknowledged
+    from sapool.memory import activation_memory, parse_size, to_blame
+    from sapool.report import as_data, console, count, show_findings, show_summary
+
+    budget = parse_size(options.budget) if options.budget else None
+    assumptions = _assumptions(options)
+    findings = unacknowledged(diagnose(model), options.acknowledge)
+    if findings and options.strict:
+        raise InputError("\n".join(map(str, findings)))
     if options.output:
         _write(model, options.output)
-    _print_summary(model, options, graph=False)
-    return 0
+    if options.json:
+        print(json.dumps(as_data(model, assumptions), indent=2))
+        memory = activation_memory(model, model.plan, assumptions)
+    else:
+        out = console()
+        memory = show_summary(out, model, assumptions)
+        show_findings(out, findings)
+    if budget is None or memory.peak <= budget:
+        return 0
+    blamed = ", ".join(f"{part} ({count(needed)})" for part, needed in to_blame(memory, budget, parts_of(model)))
+    print(f"sapoolc: activations of {count(memory.peak)} bytes exceed {count(budget)}: {blamed}", file=sys.stderr)
+    return 1
+
+
+def _assumptions(options: argparse.Namespace) -> Assumptions:
+    from sapool.memory import Assumptions
+
+    return Assumptions(options.dtype, options.attention, not options.no_io, options.inplace_depthwise)
 
 
 def _compile(text: str, options: argparse.Namespace, *, real: bool) -> CompiledModel:
@@ -166,7 +210,8 @@ def _compile(text: str, options: argparse.Namespace, *, real: bool) -> CompiledM
 
     arguments = _given(options)
     with torch.device("cpu" if real or "weights" in arguments else "meta"):
-        return sapool.compile(text, **arguments)  # type: ignore[arg-type]
+        model = sapool.compile(text, **arguments)  # type: ignore[arg-type]
+    return sapool.optimize(model) if options.optimize else model
 
 
 def _write(model: CompiledModel, path: str) -> None:
@@ -186,18 +231,32 @@ def _write(model: CompiledModel, path: str) -> None:
 def inspect(options: argparse.Namespace) -> int:
     """`sapoolc inspect`."""
     model = _open(options)
-    from sapool.report import console, show_nodes, show_rewrites, show_summary
+    from sapool.diagnostics import diagnose
+    from sapool.memory import activation_memory
+    from sapool.report import (
+        as_data,
+        console,
+        show_findings,
+        show_nodes,
+        show_rewrites,
+        show_summary,
+        show_timeline,
+    )
 
+    assumptions = _assumptions(options)
     if options.json:
-        _print_summary(model, options, graph=True)
+        print(json.dumps(as_data(model, assumptions, graph=True), indent=2))
         return 0
     out = console()
-    everything = not (options.rewrites or options.nodes or options.code)
+    everything = not (options.rewrites or options.nodes or options.code or options.timeline)
     if everything:
-        show_summary(out, model)
+        show_summary(out, model, assumptions)
+        show_findings(out, diagnose(model))
         out.print()
     if everything or options.rewrites:
         show_rewrites(out, model)
+    if options.timeline:
+        show_timeline(out, activation_memory(model, model.plan, assumptions))
     if everything or options.nodes:
         out.print() if everything else None
         show_nodes(out, model)
@@ -214,11 +273,10 @@ def _open(options: argparse.Namespace) -> CompiledModel:
     if _given(options):
         given = ", ".join("--" + name.replace("_", "-") for name in _given(options))
         raise InputError(f"{options.text} has its own settings; {given} can't change them")
-    if suffix == ".json":
-        return _from_plan(options.text)
     import sapool
 
-    return sapool.load(options.text)
+    model = _from_plan(options.text) if suffix == ".json" else sapool.load(options.text)
+    return sapool.optimize(model) if options.optimize else model
 
 
 def _from_plan(path: str) -> CompiledModel:
@@ -244,23 +302,27 @@ def _from_plan(path: str) -> CompiledModel:
         )
 
 
-def _print_summary(model: CompiledModel, options: argparse.Namespace, *, graph: bool) -> None:
-    from sapool.report import as_data, console, show_summary
-
-    if options.json:
-        print(json.dumps(as_data(model, graph=graph), indent=2))
-    else:
-        show_summary(console(), model)
-
-
 def train(options: argparse.Namespace) -> int:
     """`sapoolc train`."""
     from sapool.training.recipe import read_recipe
 
-    recipe = read_recipe(options.recipe, options.overrides)
+    source, overrides, folder = options.recipe, options.overrides, options.run_dir
+    if source is not None and "=" in source:
+        source, overrides = None, [source, *overrides]
+    if options.resume and folder is None:
+        raise InputError("--resume goes on with a run: name its folder with --run-dir")
+    if source is None:
+        if not options.resume:
+            raise InputError("which recipe? A TOML file, or a name of `sapoolc list recipes`")
+        source = str(Path(folder) / "recipe.toml")
+    recipe = read_recipe(source, overrides)
+    if options.dry_run:
+        from sapool.training.dry_run import dry_run
+
+        return dry_run(recipe)
     from sapool.training.run import run
 
-    return run(recipe, options.run_dir)
+    return run(recipe, folder, resume=options.resume)
 
 
 def list_(options: argparse.Namespace) -> int:

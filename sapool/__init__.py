@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sapool.errors import InputError as InputError
     from sapool.grammar import parse as parse
     from sapool.model import CompiledModel as CompiledModel
+    from sapool.optimize import optimize as optimize
     from sapool.plan import Plan as Plan
     from sapool.reference import convert_reference_state_dict as convert_reference_state_dict
 
@@ -40,6 +41,7 @@ _HOMES = {
     "compile": "sapool.compiler",
     "convert_reference_state_dict": "sapool.reference",
     "load": "sapool.checkpoint",
+    "optimize": "sapool.optimize",
     "parse": "sapool.grammar",
     "save": "sapool.checkpoint",
 }
@@ -54,6 +56,7 @@ __all__ = [
     "compile",
     "convert_reference_state_dict",
     "load",
+    "optimize",
     "parse",
     "save",
 ]

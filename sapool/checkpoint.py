@@ -11,6 +11,7 @@ from sapool.atomic import replacing
 from sapool.compiler import compile
 from sapool.errors import InputError, WeightsError
 from sapool.model import CompiledModel
+from sapool.optimize import optimize
 from sapool.weights import read_checkpoint
 
 FORMAT = "sapool-model-1"
@@ -22,6 +23,7 @@ def contents(model: CompiledModel) -> dict[str, Any]:
         "format": FORMAT,
         "architecture": model.plan.architecture,
         "options": options(model),
+        "optimized": model.origin.optimized,
         "state_dict": model.state_dict(),
     }
 
@@ -66,6 +68,7 @@ def restore(content: dict[str, Any], path: str | Path) -> CompiledModel:
         # Built without data: every tensor comes from the file.
         with torch.device("meta"):
             model = compile(content["architecture"], **content["options"])
+            model = optimize(model) if content.get("optimized") else model
         model.load_state_dict(content["state_dict"], assign=True)
     except (InputError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         raise WeightsError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from sapool.errors import InputError
 from sapool.model import CompiledModel
 from sapool.plan import Site
 from sapool.poolings.dynamic import DynamicConv2d
@@ -18,7 +19,12 @@ def source(model: CompiledModel) -> str:
     """Python source of a module whose class `Model` has the model's keys and computes what it computes.
 
     It needs torch and sapool's poolings, nothing of the compiler. Weights aren't part of it.
+
+    Raises:
+        InputError: the model is optimized, so its poolings aren't what their constructors make.
     """
+    if model.origin.optimized:
+        raise InputError("code is generated for models as they are trained, not for optimized ones")
     plan = model.plan
     code = model.graph.python_code("self")
     imports = sorted(

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import models
 
 from sapool.backbones import BACKBONES
 from sapool.dataflow import is_inside, module_path
+from sapool.memory import unmodified
 from sapool.model import CompiledModel
-from sapool.passes.trace import trace
 from sapool.plan import Plan
 from sapool.shapes import on_meta
 
@@ -46,9 +45,7 @@ def total(parts: list[Cost]) -> Cost:
 
 def baseline(plan: Plan) -> Cost:
     """The unmodified backbone's cost at the plan's size, with its own classifier."""
-    with torch.device("meta"):
-        module = models.get_model(BACKBONES[plan.backbone].builder, weights=None, num_classes=plan.num_classes)
-    return total(_costs(trace(module), plan))
+    return total(_costs(unmodified(plan), plan))
 
 
 def _costs(module: fx.GraphModule, plan: Plan) -> list[Cost]:
@@ -56,12 +53,12 @@ def _costs(module: fx.GraphModule, plan: Plan) -> list[Cost]:
     with torch.no_grad():
         counter.count(torch.empty(1, 3, plan.image_size, plan.image_size, device="meta"))
     order: dict[str, list[int]] = {}
-    parts = _Parts(plan)
+    parts = _parts(module, plan)
     seen: set[str] = set()
     for node in module.graph.nodes:
         if node.op in ("placeholder", "output"):
             continue
-        entry = order.setdefault(parts.of(node), [0, 0])
+        entry = order.setdefault(parts[node.name], [0, 0])
         entry[1] += counter.macs.get(node.name, 0)
         if node.op == "call_module" and str(node.target) not in seen:
             seen.add(str(node.target))
@@ -73,29 +70,28 @@ def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-class _Parts:
-    """Which part of the network a node belongs to."""
+def parts_of(model: CompiledModel) -> dict[str, str]:
+    """The part that each of a model's nodes belongs to, by the node's name."""
+    return _parts(model, model.plan)
 
-    def __init__(self, plan: Plan) -> None:
-        entry = BACKBONES[plan.backbone]
-        self.prefixes = {
-            path.removesuffix(".*"): f"stage{number}"
-            for number, paths in enumerate(entry.stages, start=1)
-            for path in paths
-        }
-        if entry.head:
-            self.prefixes[entry.head] = "head"
-        self.current = "stem"
 
-    def of(self, node: fx.Node) -> str:
+def _parts(module: fx.GraphModule, plan: Plan) -> dict[str, str]:
+    entry = BACKBONES[plan.backbone]
+    stages = enumerate(entry.stages, start=1)
+    prefixes = {path.removesuffix(".*"): f"stage{number}" for number, paths in stages for path in paths}
+    if entry.head:
+        prefixes[entry.head] = "head"
+    parts, current = {}, "stem"
+    for node in module.graph.nodes:
         path = module_path(node)
         if path.startswith("pools."):
-            return path
-        part = next((part for prefix, part in self.prefixes.items() if is_inside(path, prefix)), None)
-        if part is None and self.current != "stem":
-            part = "classifier"
-        self.current = part or self.current
-        return self.current
+            parts[node.name] = path
+            continue
+        found = next((part for prefix, part in prefixes.items() if is_inside(path, prefix)), None)
+        # What stands outside the stages is the stem before the first of them, the classifier after.
+        current = found or ("stem" if current == "stem" else "classifier")
+        parts[node.name] = current
+    return parts
 
 
 class _Counter(fx.Interpreter):

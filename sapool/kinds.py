@@ -22,6 +22,7 @@ class Kind:
         options: the ablation's or variant's keyword arguments for the class.
         attention: "weight" for the self-attentive family (which takes modifiers), "output" where attention makes the
             output itself, "" where there is none.
+        constant_on_patches: whether its weight is the same for all pixels of a token's patch.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Kind:
     target: str = ""
     options: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     attention: str = ""
+    constant_on_patches: bool = False
 
     @property
     def takes_modifiers(self) -> bool:
@@ -37,7 +39,8 @@ class Kind:
 
 
 def _self_attentive(name: str, summary: str, target: str = "self_attentive:SelfAttentivePool", **options: bool) -> Kind:
-    return Kind(name, summary, f"sapool.poolings.{target}", MappingProxyType(options), attention="weight")
+    constant = target.startswith("self_attentive:")
+    return Kind(name, summary, f"sapool.poolings.{target}", MappingProxyType(options), "weight", constant)
 
 
 _ALL = (

@@ -28,6 +28,7 @@ class Origin:
     passes: tuple[PassRun, ...]
     features: tuple[Feature, ...]
     transfer: Transfer | None = None
+    optimized: bool = False
 
 
 class CompiledModel(fx.GraphModule):

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sapool.cost import baseline, costs, total
+from sapool.diagnostics import Diagnostic, diagnose
+from sapool.memory import Assumptions, Memory, activation_memory, unmodified
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
 from sapool.plan import COLUMNS, table
@@ -41,25 +43,50 @@ def _numeric(cell: str) -> bool:
     return not cell or cell[0].isdigit()
 
 
-def show_summary(out: Console, model: CompiledModel) -> None:
-    """The plan and the cost, as `sapoolc compile` prints them."""
+def show_summary(out: Console, model: CompiledModel, assumptions: Assumptions | None = None) -> Memory:
+    """The plan, the cost and the findings, as `sapoolc compile` prints them; returns the memory profile."""
     plan, parts = model.plan, costs(model)
     whole, plain = total(parts), baseline(plan)
-    out.print(
-        f"{plan.architecture}  ({plan.backbone}, {plan.dialect} dialect, {plan.image_size}x{plan.image_size})\n",
-        markup=False,
-    )
+    memory = activation_memory(model, plan, assumptions)
+    plain_memory = activation_memory(unmodified(plan), plan, assumptions)
+    size = f"{plan.image_size}x{plan.image_size}"
+    tuned = ", optimized" if model.origin.optimized else ""
+    out.print(f"{plan.architecture}  ({plan.backbone}, {plan.dialect} dialect, {size}{tuned})\n", markup=False)
     show_table(out, COLUMNS, table(plan), title="plan")
     out.print()
-    rows = [(part.part, count(part.parameters), count(part.macs)) for part in [*parts, whole]]
-    show_table(out, ("part", "parameters", "MACs"), rows, title="cost for one image")
-    out.print(
-        f"\n{ratio(whole.parameters, plain.parameters)} parameters and {ratio(whole.macs, plain.macs)} MACs of "
-        f"the unmodified backbone ({count(plain.parameters)}, {count(plain.macs)})",
-        markup=False,
-    )
+    rows = [(part.part, count(part.parameters), count(part.macs)) for part in parts]
+    show_table(out, ("part", "parameters", "MACs"), rows, title="cost of the parts, for one image")
+    out.print()
+    figures = [
+        ("parameters", whole.parameters, plain.parameters),
+        ("MACs", whole.macs, plain.macs),
+        ("FLOPs (2 per MAC)", 2 * whole.macs, 2 * plain.macs),
+        ("peak activations, bytes", memory.peak, plain_memory.peak),
+        ("arena, bytes", memory.arena, plain_memory.arena),
+    ]
+    compared = [(name, count(ours), count(theirs), ratio(ours, theirs)) for name, ours, theirs in figures]
+    show_table(out, ("total", "this network", plan.backbone, "ratio"), compared, title="against the unmodified backbone")
+    worst = memory.worst
+    out.print(f"\nactivations: {memory.assumptions}; peak in {worst.part} ({worst.operation})", markup=False)
     if model.transfer is not None:
         out.print(f"weights: {model.transfer}", markup=False)
+    return memory
+
+
+def show_findings(out: Console, findings: Iterable[Diagnostic]) -> None:
+    """The diagnostics, a paragraph each."""
+    for finding in findings:
+        out.print()
+        out.print(f"note: {finding}", markup=False)
+
+
+def show_timeline(out: Console, memory: Memory) -> None:
+    """What is held while each operation runs."""
+    most = memory.peak
+    rows = [
+        (step.part, step.operation, count(step.total), "#" * round(40 * step.total / most)) for step in memory.steps
+    ]
+    show_table(out, ("part", "operation", "bytes", "of the peak"), rows, title=f"timeline ({memory.assumptions})")
 
 
 def show_rewrites(out: Console, model: CompiledModel) -> None:
@@ -92,9 +119,11 @@ def nodes(model: CompiledModel) -> list[dict[str, str]]:
     ]
 
 
-def as_data(model: CompiledModel, *, graph: bool = False) -> dict[str, Any]:
-    """What `--json` prints: the plan and the cost, and with `graph` the rewrites and nodes too."""
+def as_data(model: CompiledModel, assumptions: Assumptions | None = None, *, graph: bool = False) -> dict[str, Any]:
+    """What `--json` prints: plan, cost and findings, and with `graph` the timeline, rewrites and nodes too."""
     parts = costs(model)
+    memory = activation_memory(model, model.plan, assumptions)
+    plain = activation_memory(unmodified(model.plan), model.plan, assumptions)
     data: dict[str, Any] = {
         "architecture": model.plan.architecture,
         "plan": json.loads(model.plan.to_json()),
@@ -103,12 +132,21 @@ def as_data(model: CompiledModel, *, graph: bool = False) -> dict[str, Any]:
             "total": asdict(total(parts)),
             "unmodified": asdict(baseline(model.plan)),
         },
+        "memory": {
+            "assumptions": asdict(memory.assumptions),
+            "peak": memory.peak,
+            "arena": memory.arena,
+            "worst": asdict(memory.worst),
+            "unmodified": {"peak": plain.peak, "arena": plain.arena},
+        },
+        "diagnostics": [asdict(finding) for finding in diagnose(model)],
         "features": [asdict(feature) for feature in model.feature_info],
     }
     if model.transfer is not None:
         data["transfer"] = asdict(model.transfer)
     if graph:
         data |= {
+            "timeline": [asdict(step) for step in memory.steps],
             "rewrites": [asdict(record) for record in model.rewrites],
             "refusals": [asdict(record) for record in model.refusals],
             "passes": [asdict(run) for run in model.origin.passes],

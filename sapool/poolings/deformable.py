@@ -19,6 +19,8 @@ class DeformablePool(SelfAttentivePool):
     tokens are embedded from that, without a bias. The upsampled weight is sampled once more, at grid − offset.
     """
 
+    constant_on_patches = False
+
     def __init__(
         self, channels: int, stride: int, *, conv: ConvFactory = nn.Conv2d, patch: int = 1, **options: object
     ) -> None:

@@ -13,6 +13,8 @@ from sapool.poolings.window import upsample
 class MixedPool(SelfAttentivePool):
     """`mixp`: w = exp(σ(BN(conv p×p, padding 'same'))) · w of the pooling it is mixed with, (N, C, H, W)."""
 
+    constant_on_patches = False
+
     def __init__(
         self, channels: int, stride: int, *, conv: ConvFactory = nn.Conv2d, patch: int = 1, **options: object
     ) -> None:

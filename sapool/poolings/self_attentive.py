@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from sapool.poolings import ConvFactory
 from sapool.poolings.attention import Positions, SelfAttention, attend
-from sapool.poolings.window import upsample, weighted_average
+from sapool.poolings.window import coarsen, upsample, weighted_average
 
 
 class SelfAttentivePool(nn.Module):
@@ -35,6 +35,9 @@ class SelfAttentivePool(nn.Module):
         exp, sigmoid, position, embed_norm, restore_norm: what an ablation leaves out.
         conv: what convolutions are made of.
     """
+
+    constant_on_patches = True
+    """Whether w is the same for all pixels of a patch; not so where it is resampled or multiplied by a local weight."""
 
     def __init__(
         self,
@@ -66,10 +69,9 @@ class SelfAttentivePool(nn.Module):
         return conv(self.channels, embedding, self.patch, stride=self.patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.grid_weight(x, x)
-        # A literal or mixed weight is as large as the map; a weight on the token grid stands for patches.
-        patch = 1 if weight.shape[-2:] == x.shape[-2:] else self.patch
-        return weighted_average(x, weight, self.stride, patch=patch, normalise=self.window)
+        # First, so that the map itself isn't needed any more while tokens attend to each other.
+        coarse, stride = coarsen(x, self.stride, self.patch if self.constant_on_patches else 1)
+        return weighted_average(coarse, self.grid_weight(x, x), stride, normalise=self.window)
 
     def weight(self, x: Tensor) -> Tensor:
         """w, (N, C, H, W)."""

@@ -20,33 +20,45 @@ class AvgPool(nn.AvgPool2d):
         super().__init__(stride, stride)
 
 
-def weighted_average(x: Tensor, weight: Tensor, stride: int, *, patch: int = 1, normalise: bool = True) -> Tensor:
+def weighted_average(x: Tensor, weight: Tensor, stride: int, *, normalise: bool = True) -> Tensor:
     """A(x·w)/A(w), or A(x·w) without `normalise` (equation 5 of the paper and its ablation).
-
-    The weight may lie on a grid `patch` times coarser than x, each of its pixels standing for a patch; w is then its
-    nearest-neighbour upsampling, which is materialised only where patches and windows don't nest:
-
-    * a window is made of whole patches: A(x·w) over pixels is A(Ā·w) over patches, Ā the patch averages of x;
-    * a patch is made of whole windows: w is constant in a window, so A(x·w) = A(x)·w and A(w) = w.
 
     Args:
         x: (N, C, H, W).
-        weight: (N, C, H, W), or (N, C, ⌊H/patch⌋, ⌊W/patch⌋).
-        stride: s, side and stride of a window in pixels of x.
+        weight: (N, C, H, W), or on a coarser grid that is upsampled to it.
+        stride: s, side and stride of a window.
+        normalise: window normalisation.
     Returns:
         (N, C, ⌊H/s⌋, ⌊W/s⌋).
     """
-    height, width = x.shape[-2:]
-    nested = height % patch == 0 and width % patch == 0
-    if patch > 1 and nested and stride % patch == 0:
-        x, stride = F.avg_pool2d(x, patch), stride // patch
-    elif patch > 1 and nested and patch % stride == 0:
-        x, stride = F.avg_pool2d(x, stride), 1
-        weight = upsample(weight, x.shape[-2], x.shape[-1])
-    elif patch > 1:
-        weight = upsample(weight, height, width)
+    weight = upsample(weight, x.shape[-2], x.shape[-1])
     product = _average(x * weight, stride)
     return product / _average(weight, stride) if normalise else product
+
+
+def coarsen(x: Tensor, stride: int, patch: int) -> tuple[Tensor, int]:
+    """The map and the stride with which to take a weighted average, where the weight is constant on patches.
+
+    w need not be upsampled to all of x where patches and windows nest:
+
+    * a window is made of whole patches: A(x·w) over pixels is A(x̄·w) over patches, x̄ the patch averages of x;
+    * a patch is made of whole windows: w is constant in a window, so A(x·w) = A(x)·w.
+
+    Elsewhere x and the stride come back as they are.
+
+    Args:
+        x: (N, C, H, W).
+        stride: s.
+        patch: p, side of a patch.
+    """
+    nested = x.shape[-2] % patch == 0 and x.shape[-1] % patch == 0
+    if patch == 1 or not nested:
+        return x, stride
+    if stride % patch == 0:
+        return F.avg_pool2d(x, patch), stride // patch
+    if patch % stride == 0:
+        return F.avg_pool2d(x, stride), 1
+    return x, stride
 
 
 def upsample(x: Tensor, height: int, width: int) -> Tensor:

@@ -1,0 +1,34 @@
+"""Inference: attention that window normalisation cancels becomes the average pooling that it is (semantics §6)."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from sapool.kinds import KINDS
+from sapool.passes.driver import stamp
+from sapool.passes.record import Log
+from sapool.plan import Plan, Site
+from sapool.poolings.window import AvgPool
+
+
+def cancelled(site: Site) -> bool:
+    """Whether a site's weight is constant in every window at the plan's image size, so that A(x·w)/A(w) = A(x)."""
+    if not site.window or site.patch is None or not KINDS[site.kind or "skip"].constant_on_patches:
+        return False
+    return site.patch % site.stride == 0 and all(side % site.patch == 0 for side in site.map or (0,))
+
+
+def cancel_attention(module: fx.GraphModule, plan: Plan, log: Log) -> None:
+    """Replaces such pools. Exact for maps whose sides are multiples of the patch, as at the plan's image size."""
+    for site in plan.sites:
+        if site.window is None:
+            continue
+        if not cancelled(site):
+            log.refused(site.name, site.module, "its weights differ within a window")
+            continue
+        module.set_submodule(site.module, AvgPool(site.channels, site.stride))
+        for node in module.graph.find_nodes(op="call_module", target=site.module):
+            stamp(node, log.rule, site.name)
+        log.rewrote(
+            site.name, site.module, f"{site.kind}, patch {site.patch}", f"average pooling, stride {site.stride}"
+        )
