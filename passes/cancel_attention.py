@@ -12,7 +12,7 @@ from sapool.poolings.window import AvgPool
 
 
 def cancelled(site: Site) -> bool:
-    """Whether a site's weight is constant in every window at the plan's image size, so that A(x·w)/A(w) = A(x)."""
+    """Whether a site's attention weighs all pixels of a window alike at the plan's image size, so that it cancels."""
     if not site.window or site.patch is None or not KINDS[site.kind or "skip"].constant_on_patches:
         return False
     return site.patch % site.stride == 0 and all(side % site.patch == 0 for side in site.map or (0,))
@@ -25,6 +25,9 @@ def cancel_attention(module: fx.GraphModule, plan: Plan, log: Log) -> None:
             continue
         if not cancelled(site):
             log.refused(site.name, site.module, "its weights differ within a window")
+            continue
+        if KINDS[site.kind or "skip"].local:
+            log.refused(site.name, site.module, "its attention cancels, but its local weights don't")
             continue
         module.set_submodule(site.module, AvgPool(site.channels, site.stride))
         for node in module.graph.find_nodes(op="call_module", target=site.module):

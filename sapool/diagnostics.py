@@ -9,6 +9,7 @@ from types import MappingProxyType
 from sapool.cost import costs, total
 from sapool.errors import InputError, did_you_mean
 from sapool.grammar import parse
+from sapool.kinds import KINDS
 from sapool.memory import activation_memory, unmodified
 from sapool.model import CompiledModel
 from sapool.passes.cancel_attention import cancelled
@@ -71,8 +72,8 @@ def _of_plan(plan: Plan, *, optimized: bool) -> Iterable[Diagnostic]:
             yield Diagnostic("cancelled-attention", site.name, _cancelled(plan, site))
         if site.tokens == 1:
             message = (
-                f"{site.name} attends over a single token (map {_size(site)}, patch {site.patch}), so its attention has "
-                "nothing to choose from; use larger images, a smaller patch, or avgp"
+                f"{site.name} attends over a single token (map {_size(site)}, patch {site.patch}), so its attention "
+                "has nothing to choose from; use larger images, a smaller patch, or avgp"
             )
             yield Diagnostic("one-token", site.name, message)
         sides = zip(site.map, ("rows", "columns"), strict=True)
@@ -93,9 +94,10 @@ def _cancelled(plan: Plan, site: Site) -> str:
         spelled = replace(written, prepool=replace(written.prepool, pooling=pooling))
     else:
         spelled = replace(written, pooling=replace(written.pooling, nowin=True))
+    left = "pools with its local weights alone" if KINDS[site.kind or "skip"].local else "is average pooling"
     return (
-        f"{site.name} is average pooling: its patch of {site.patch} is a multiple of its stride of {site.stride}, so "
-        "the weight is the same all over a window, A(x*w)/A(w) = A(x), and its attention is never trained; avoided by "
+        f"{site.name} {left}: its patch of {site.patch} is a multiple of its stride of {site.stride}, so "
+        "attention's weight is the same all over a window, cancels in A(x*w)/A(w), and is never trained; avoided by "
         f"{spelled}, or by a patch that is no multiple of {site.stride}"
     )
 

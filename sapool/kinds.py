@@ -22,7 +22,8 @@ class Kind:
         options: the ablation's or variant's keyword arguments for the class.
         attention: "weight" for the self-attentive family (which takes modifiers), "output" where attention makes the
             output itself, "" where there is none.
-        constant_on_patches: whether its weight is the same for all pixels of a token's patch.
+        constant_on_patches: whether its attention's weight is the same for all pixels of a token's patch.
+        local: whether that weight is multiplied by a local one.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Kind:
     options: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     attention: str = ""
     constant_on_patches: bool = False
+    local: bool = False
 
     @property
     def takes_modifiers(self) -> bool:
@@ -39,8 +41,15 @@ class Kind:
 
 
 def _self_attentive(name: str, summary: str, target: str = "self_attentive:SelfAttentivePool", **options: bool) -> Kind:
-    constant = target.startswith("self_attentive:")
-    return Kind(name, summary, f"sapool.poolings.{target}", MappingProxyType(options), "weight", constant)
+    return Kind(
+        name,
+        summary,
+        f"sapool.poolings.{target}",
+        MappingProxyType(options),
+        attention="weight",
+        constant_on_patches="Deformable" not in target,
+        local=target.startswith("mixed:"),
+    )
 
 
 _ALL = (

@@ -65,7 +65,9 @@ def show_summary(out: Console, model: CompiledModel, assumptions: Assumptions | 
         ("arena, bytes", memory.arena, plain_memory.arena),
     ]
     compared = [(name, count(ours), count(theirs), ratio(ours, theirs)) for name, ours, theirs in figures]
-    show_table(out, ("total", "this network", plan.backbone, "ratio"), compared, title="against the unmodified backbone")
+    show_table(
+        out, ("total", "this network", plan.backbone, "ratio"), compared, title="against the unmodified backbone"
+    )
     worst = memory.worst
     out.print(f"\nactivations: {memory.assumptions}; peak in {worst.part} ({worst.operation})", markup=False)
     if model.transfer is not None:

@@ -64,7 +64,7 @@ class DynamicConv2d(nn.Module):
 
     @classmethod
     def like(cls, conv: nn.Conv2d) -> DynamicConv2d:
-        """A dynamic convolution of `conv`'s shape, with `conv`'s own weight as each of its kernels."""
+        """A dynamic convolution of `conv`'s shape, device and dtype, with kernels of its own."""
         dynamic = cls(
             conv.in_channels,
             conv.out_channels,

@@ -87,8 +87,9 @@ class SelfAttentivePool(nn.Module):
         tokens = attend(self.embed(patches), self.attention, self.position)
         height, width = x.shape[-2:]
         uneven = height % self.patch or width % self.patch
-        if uneven and self.training:
-            # Border patches are larger there, so the batch statistics of the two orders differ.
+        if uneven and (self.training or not isinstance(self.restore[0], nn.Conv2d)):
+            # Border patches are larger there, so the two orders differ in averages over the map: batch statistics,
+            # and those by which a dynamic convolution mixes its kernels.
             tokens = upsample(tokens, height, width)
             return self._importance(self.restore(tokens))
         return self._importance(self._restore(tokens))
