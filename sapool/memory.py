@@ -239,7 +239,7 @@ class Lifetimes:
 
 
 def _key(value: Tensor) -> int:
-    return value.untyped_storage()._cdata
+    return int(value.untyped_storage()._cdata)
 
 
 def operation_name(node: fx.Node) -> str:
