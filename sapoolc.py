@@ -1,4 +1,4 @@
-"""The command line: `sapoolc compile|inspect|train|list`.
+"""The command line: `sapoolc compile|inspect|train|list` and what follows training.
 
 Thin: a command gathers its arguments, calls the library, and prints. torch is imported by the commands that need it.
 """
@@ -28,12 +28,13 @@ examples:
   sapoolc train digits train.epochs=5
 """
 
+COMMANDS = ("compile", "inspect", "train", "evaluate", "predict", "heatmap", "compare", "schema", "list")
 LISTS = ("backbones", "poolings", "modifiers", "recipes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0 done, 1 the work failed, 2 the input is wrong."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         code = command(options)
@@ -49,6 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(options, KeyboardInterrupt("interrupted"), 130)
     except Exception as error:
         return _fail(options, error, 1)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse gives up on overrides that stand behind an option.
+    if rest and not (hasattr(options, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides += rest
+    return options
 
 
 def _fail(options: argparse.Namespace, error: BaseException, code: int) -> int:
@@ -67,7 +79,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         words = message.split("'")
         if "invalid choice" in message and len(words) > 1:
-            message += "." + did_you_mean(words[1], ["compile", "inspect", "train", "list", *LISTS])
+            message += "." + did_you_mean(words[1], [*COMMANDS, *LISTS])
         self.print_usage(sys.stderr)
         self.exit(2, f"sapoolc: {message}\n")
 
@@ -121,8 +133,33 @@ def _parser() -> argparse.ArgumentParser:
         "overrides", metavar="key=value", nargs="*", help="recipe settings, for instance train.epochs=5"
     )
     command.add_argument("--run-dir", metavar="DIR", help="where the run is kept (default: runs/RECIPE-TIME)")
-    command.add_argument("--resume", action="store_true", help="go on with the run in --run-dir from its last checkpoint")
+    command.add_argument(
+        "--resume", action="store_true", help="go on with the run in --run-dir from its last checkpoint"
+    )
     command.add_argument("--dry-run", action="store_true", help="build everything, try two batches, estimate the time")
+
+    command = add("evaluate", evaluate, "measure a run's best model on its test set, class by class")
+    command.add_argument("run", metavar="RUN", help="the run's folder")
+    command.add_argument("--json", action="store_true", help="print as JSON")
+
+    command = add("predict", predict, "classify images with a run's best model")
+    command.add_argument("run", metavar="RUN", help="the run's folder")
+    command.add_argument("images", metavar="IMAGE", nargs="+")
+    command.add_argument("--top", type=int, default=3, metavar="N", help="how many classes of each image (default: 3)")
+    command.add_argument("--json", action="store_true", help="print as JSON")
+
+    command = add("heatmap", heatmap, "draw the weights of a run's pools over images, and Grad-CAM")
+    command.add_argument("run", metavar="RUN", help="the run's folder")
+    command.add_argument("images", metavar="IMAGE", nargs="+")
+    command.add_argument("--label", metavar="CLASS", help="the true class (default: the image's folder, if it is one)")
+    command.add_argument("-o", "--output", metavar="DIR", help="where the sheets go (default: RUN/heatmaps)")
+
+    command = add("compare", compare, "table and plot of runs: accuracy against cost")
+    command.add_argument("runs", metavar="RUN", nargs="+", help="the runs' folders")
+    command.add_argument("-o", "--output", metavar="FILE", default="compare.png", help="the plot (a PNG)")
+    command.add_argument("--json", action="store_true", help="print as JSON")
+
+    add("schema", schema, "print the JSON schema of recipes, for editors")
 
     command = add("list", list_, "list what there is")
     command.add_argument("what", choices=LISTS)
@@ -323,6 +360,44 @@ def train(options: argparse.Namespace) -> int:
     from sapool.training.run import run
 
     return run(recipe, folder, resume=options.resume)
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """`sapoolc evaluate`."""
+    from sapool.training import evaluate as command
+
+    return command.evaluate(options.run, as_json=options.json)
+
+
+def predict(options: argparse.Namespace) -> int:
+    """`sapoolc predict`."""
+    if options.top < 1:
+        raise InputError(f"--top: expected a positive number, not {options.top}")
+    from sapool.training import predict as command
+
+    return command.predict(options.run, options.images, top=options.top, as_json=options.json)
+
+
+def heatmap(options: argparse.Namespace) -> int:
+    """`sapoolc heatmap`."""
+    from sapool.training import heatmap as command
+
+    return command.heatmap(options.run, options.images, label=options.label, output=options.output)
+
+
+def compare(options: argparse.Namespace) -> int:
+    """`sapoolc compare`."""
+    from sapool.training import compare as command
+
+    return command.compare(options.runs, output=options.output, as_json=options.json)
+
+
+def schema(options: argparse.Namespace) -> int:
+    """`sapoolc schema`."""
+    from sapool.training.recipe import schema as recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=2))
+    return 0
 
 
 def list_(options: argparse.Namespace) -> int:

@@ -22,6 +22,10 @@ class WeightsError(InputError):
     """A file of weights is unreadable, or doesn't belong to the model."""
 
 
+class WorkError(RuntimeError):
+    """The work failed though the input was right. The message is fit to be shown as it is; the exit code is 1."""
+
+
 class ArchitectureError(InputError):
     """An architecture string that isn't of the language.
 

@@ -1,94 +1,95 @@
-"""Data sets, as Lightning takes them."""
+"""A recipe's data set, as Lightning takes it."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from sklearn.model_selection import train_test_split
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torch.utils.data import DistributedSampler
 
-from sapool.training.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Images:
-    """Labelled images: uint8, (N, 3, H, W), and int64 labels, (N,)."""
-
-    images: Tensor
-    labels: Tensor
-
-
-class Transformed(Dataset[tuple[Tensor, int]]):
-    """Images seen through a transform."""
-
-    def __init__(self, data: Images, transform: Callable[[Tensor], Tensor]) -> None:
-        self.data, self.transform = data, transform
-
-    def __len__(self) -> int:
-        return len(self.data.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(self.data.images[index]), int(self.data.labels[index])
-
-
-def digits() -> tuple[Images, Images, tuple[str, ...]]:
-    """scikit-learn's handwritten digits: 1437 images to train on, 360 to test with, always the same, and class names.
-
-    8×8 scans with 17 grey levels (Alpaydin and Kaynak, 1998), shipped in the package.
-    """
-    bunch = load_digits()
-    grey = torch.from_numpy((bunch.images * (255 / 16)).round().astype(np.uint8))
-    images, labels = grey[:, None].expand(-1, 3, -1, -1), torch.from_numpy(bunch.target.astype(np.int64))
-    train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=bunch.target, random_state=0)
-    return Images(images[train], labels[train]), Images(images[test], labels[test]), tuple(map(str, range(10)))
+from sapool.errors import InputError
+from sapool.training import transforms
+from sapool.training.loading import Loader, Samples
+from sapool.training.settings import Recipe
+from sapool.training.sources import open_data
 
 
 class DataModule(L.LightningDataModule):
-    """The recipe's data set, with a part of its training images held out to choose the best epoch.
+    """The recipe's data set; unless `select` is "test", with a part of its training images held out, stratified.
 
     Attributes:
         classes: names of the classes.
+        train, selection, test: what is trained on, what chooses the best epoch, what is reported.
+
+    Raises:
+        InputError: the data set isn't there, or is too small for the recipe.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        train, test, self.classes = digits()
-        kept, held = train_test_split(
-            np.arange(len(train.labels)),
-            test_size=recipe.data.validation,
-            stratify=train.labels.numpy(),
-            random_state=recipe.train.seed,
-        )
-        size = recipe.data.image_size
-        plain = v2.Compose(
-            [v2.Resize((size, size)), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
-        )
-        shifted = v2.Compose([v2.Resize((size, size)), v2.RandomCrop(size, padding=size // 8), *plain.transforms[1:]])
-        self.train = Transformed(Images(train.images[kept], train.labels[kept]), shifted)
-        self.validation = Transformed(Images(train.images[held], train.labels[held]), plain)
-        self.test = Transformed(test, plain)
+        opened = open_data(recipe.data)
+        self.classes = opened.classes
+        random, fixed = transforms.training(recipe.data), transforms.evaluation(recipe.data)
+        normalise, seed = transforms.normalise(recipe.data), recipe.train.seed
+        self.test = Samples(opened.test, range(len(opened.test.labels)), fixed, normalise, None)
+        everything = np.arange(len(opened.train.labels))
+        if recipe.select == "test":
+            kept, self.selection = everything, self.test
+        else:
+            kept, held = _split(everything, opened.train.labels, recipe)
+            self.selection = Samples(opened.train, held.tolist(), fixed, normalise, None)
+        self.train = Samples(opened.train, kept.tolist(), random, normalise, seed)
+        processes = recipe.train.devices * recipe.train.nodes
+        if len(kept) < recipe.train.batch_size * processes:
+            raise InputError(
+                f"{len(kept)} training images don't fill a batch of {recipe.train.batch_size * processes}; "
+                "lower train.batch_size"
+            )
 
-    def _loader(self, data: Transformed, **options: Any) -> DataLoader[tuple[Tensor, int]]:
-        workers = self.recipe.data.workers
-        return DataLoader(
-            data, self.recipe.train.batch_size, num_workers=workers, persistent_workers=workers > 0, **options
+    def train_dataloader(self) -> Loader:
+        train = self.recipe.train
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        order: DistributedSampler[object] = DistributedSampler(
+            self.train, world, rank, shuffle=True, seed=train.seed, drop_last=world > 1
         )
-
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         # A last batch of one image would leave batch norm nothing to average.
-        return self._loader(self.train, shuffle=True, drop_last=True)
+        return self._loader(self.train, order, limit=train.steps_per_epoch, drop_last=True)
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        return self._loader(self.validation)
+    def val_dataloader(self) -> Loader:
+        return self._evaluation(self.selection)
 
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        return self._loader(self.test)
+    def test_dataloader(self) -> Loader:
+        return self._evaluation(self.test)
+
+    def _evaluation(self, samples: Samples) -> Loader:
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        # torch's own would repeat images until every process has as many, and count them twice.
+        order: object = UnrepeatedDistributedSampler(samples, world, rank, shuffle=False) if world > 1 else None
+        return self._loader(samples, order)
+
+    def _loader(self, samples: Samples, order: object, *, limit: int | None = None, drop_last: bool = False) -> Loader:
+        return Loader(
+            samples,
+            order,
+            self.recipe.train.batch_size,
+            workers=self.recipe.data.workers,
+            limit=limit,
+            drop_last=drop_last,
+            pin=torch.cuda.is_available() and self.recipe.train.accelerator != "cpu",
+        )
+
+
+def _split(everything: np.ndarray, labels: torch.Tensor, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        kept, held = train_test_split(
+            everything, test_size=recipe.data.validation, stratify=labels.numpy(), random_state=recipe.train.seed
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{len(everything)} training images can't be split with data.validation={recipe.data.validation}: {error}"
+        ) from None
+    # Sorted, so that the order of training is the sampler's alone.
+    return np.sort(kept), np.sort(held)

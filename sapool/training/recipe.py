@@ -1,4 +1,4 @@
-"""Recipes: TOML files that say what to train, on what, and how. Validated by pydantic; no torch here."""
+"""Reading recipes: TOML, `extends`, overrides, and the sentences that say what is wrong with one."""
 
 from __future__ import annotations
 
@@ -6,113 +6,22 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError
 
 from sapool import recipes
 from sapool.errors import InputError, RecipeError, did_you_mean
-from sapool.grammar import parse
-from sapool.plan import Dialect
+from sapool.training.settings import Recipe
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class Data(_Section):
-    """What is learned."""
-
-    name: Literal["digits"] = Field(description="the data set")
-    image_size: int = Field(32, ge=8, description="side of the images in pixels")
-    validation: float = Field(
-        0.1, gt=0, lt=1, description="share of the training set that is held out to choose the best epoch"
-    )
-    workers: int = Field(0, ge=0, description="processes that load data")
-
-
-class Optimizer(_Section):
-    """How weights follow gradients; names and defaults are torch.optim's."""
-
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(0.01, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="for sgd")
-    weight_decay: float = Field(0.0, ge=0)
-
-
-class Schedule(_Section):
-    """How the learning rate falls."""
-
-    name: Literal["constant", "step", "cosine"] = "step"
-    milestones: tuple[float, ...] = Field(
-        (0.6, 0.8, 0.9), description="for step: parts of the epochs after which the rate falls"
-    )
-    gamma: float = Field(0.2, gt=0, le=1, description="for step: by which it is multiplied there")
-
-    @field_validator("milestones")
-    @classmethod
-    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if list(value) != sorted(set(value)) or not all(0 < part < 1 for part in value):
-            raise ValueError("expected ascending parts between 0 and 1")
-        return value
-
-
-class Train(_Section):
-    """How long, how much at once, on what."""
-
-    epochs: int = Field(300, ge=1)
-    batch_size: int = Field(8, ge=2, description="images in a batch; batch norm needs two")
-    seed: int = Field(0, ge=0, lt=2**32)
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="Lightning's names")
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-
-
-class Recipe(_Section):
-    """A whole recipe.
-
-    Attributes:
-        title: the recipe's name, from its file; it names the run.
-    """
-
-    title: str = Field("run", exclude=True)
-    architecture: str = Field(description="an architecture string")
-    dialect: Dialect = "torchvision"
-    weights: str | None = Field(None, description="DEFAULT for published weights, or a checkpoint's path")
-    data: Data
-    optimizer: Optimizer = Optimizer()  # type: ignore[call-arg]
-    schedule: Schedule = Schedule()  # type: ignore[call-arg]
-    train: Train = Train()  # type: ignore[call-arg]
-
-    @field_validator("architecture")
-    @classmethod
-    def _canonical(cls, value: str) -> str:
-        return str(parse(value))
-
-    def to_toml(self) -> str:
-        """The recipe with every setting resolved, as TOML that `read_recipe` reads back."""
-        tables = self.model_dump(mode="json", exclude_none=True)
-        top = [f"{key} = {_toml(value)}" for key, value in tables.items() if not isinstance(value, dict)]
-        sections = [
-            "\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())])
-            for name, table in tables.items()
-            if isinstance(table, dict)
-        ]
-        return "\n\n".join(["\n".join(top), *sections]) + "\n"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return repr(value)
+__all__ = ["Recipe", "flat", "read_recipe", "schema", "to_toml"]
 
 
 def read_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies overrides such as `train.epochs=5`.
+
+    A recipe that says `extends = "NAME"` (a shipped recipe) or `extends = "FILE.toml"` (beside it) takes that one's
+    settings where it gives none.
 
     Args:
         source: the path of a TOML file, or the name of a shipped recipe.
@@ -121,14 +30,93 @@ def read_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: no such recipe, not TOML, an unknown setting, or a value that can't be used.
     """
-    is_path = source.endswith(".toml") or "/" in source
-    data = _parse(_read(source) if is_path else recipes.text(source), source)
+    data = _load(source, ())
     for override in overrides:
         _apply(data, override)
     try:
         return Recipe.model_validate({**data, "title": Path(source).stem})
     except ValidationError as error:
         raise RecipeError(f"{source}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe with every setting resolved, as TOML that `read_recipe` reads back."""
+    tables = recipe.model_dump(mode="json", exclude_none=True)
+    top = [f"{key} = {_toml(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    sections = [
+        "\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())])
+        for name, table in tables.items()
+        if isinstance(table, dict)
+    ]
+    return "\n\n".join(["\n".join(top), *sections]) + "\n"
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Every setting under its dotted name."""
+    settings: dict[str, Any] = {}
+    for key, value in recipe.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            settings |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            settings[key] = value
+    return settings
+
+
+def schema() -> dict[str, Any]:
+    """A JSON schema of recipe files, for editors that complete and check TOML."""
+    made = Recipe.model_json_schema()
+    del made["properties"]["title"]
+    made["properties"]["extends"] = {
+        "type": "string",
+        "description": "a shipped recipe's name, or a .toml file beside this one, whose settings hold where this file "
+        "gives none",
+    }
+    # What is required may come from the recipe that is extended.
+    required = made.pop("required")
+    made["anyOf"] = [{"required": ["extends"]}, {"required": required}]
+    data = made["$defs"]["Data"]
+    for name in ("image_size", "augment", "flip", "mean", "std"):  # the data set's, where the file gives none
+        data["properties"][name].pop("default", None)
+    data.pop("required", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "sapool recipe"}
+
+
+def _load(source: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
+    """A recipe's settings with those of what it extends under them."""
+    is_path = source.endswith(".toml") or "/" in source
+    name = str(Path(source).resolve()) if is_path else source
+    if name in extended_by:
+        raise RecipeError(f"{source} extends itself: {' -> '.join([*extended_by, name])}")
+    data = _parse(_read(source) if is_path else recipes.text(source), source)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise RecipeError(f"{source}: extends: expected a recipe's name or path, not {base!r}")
+    if is_path and base.endswith(".toml"):
+        base = str(Path(source).parent / base)
+    return _merged(_load(base, (*extended_by, name)), data)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        inner = merged.get(key)
+        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = "".join(
+            f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else f"\\{c}" if c in '"\\' else c for c in value
+        )
+        return f'"{escaped}"'
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)
 
 
 def _read(path: str) -> str:
@@ -179,7 +167,10 @@ def _explain(problem: Any) -> str:
     if isinstance(cause, InputError):
         return f"{name}: {cause}"
     said = str(cause or problem["msg"])
-    return f"{name}: {said[0].lower()}{said[1:]}, not {problem['input']!r}"
+    where = f"{name}: " if name else ""
+    # A finding about a whole section would print all of it.
+    shown = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
+    return f"{where}{said[0].lower()}{said[1:]}{shown}"
 
 
 def _nearest_setting(place: list[str]) -> str:

@@ -1,7 +1,8 @@
-"""A run: a folder with the resolved recipe, metrics and checkpoints, and the training that fills it."""
+"""A run from its recipe to its summary."""
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import time
@@ -11,73 +12,181 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.profilers import SimpleProfiler
 
 from sapool import checkpoint
-from sapool.atomic import replacing, write_text
+from sapool.atomic import write_text
 from sapool.compiler import compile
-from sapool.errors import RecipeError
+from sapool.model import CompiledModel
 from sapool.report import console, count, show_table
+from sapool.training import folder, history
+from sapool.training.callbacks import EpochLines, Randomness, Saving, Temperature
 from sapool.training.data import DataModule
-from sapool.training.recipe import Recipe
-from sapool.training.task import Classification
-from sapool.weights import read_checkpoint
+from sapool.training.fold import fold_temperature
+from sapool.training.published import PRACTICE, published_accuracy
+from sapool.training.recipe import to_toml
+from sapool.training.settings import Recipe
+from sapool.training.storage import Storage, unwritable
+from sapool.training.sync_norm import CPUSync
+from sapool.training.task import SELECTION_NAMES, Classification
 
 
-def run(recipe: Recipe, folder: str | Path | None = None) -> int:
-    """Trains what a recipe describes; returns the exit code.
+def run(recipe: Recipe, where: str | Path | None = None, *, resume: bool = False) -> int:
+    """Trains what a recipe describes; returns the exit code: 0, or 130 or 143 where a signal ended it.
 
-    The run's folder holds `recipe.toml` (every setting resolved), `metrics.csv`, `best.ckpt` and `last.ckpt`
-    (Lightning's), `model.pt` (the best epoch's weights, for `sapool.load`) and `summary.json`.
+    What the run's folder holds is in `sapool.training.folder`.
+
+    Args:
+        recipe: what to train.
+        where: the run's folder; None for a new one under `runs`.
+        resume: go on with the run in `where` from its last checkpoint, exactly.
 
     Raises:
-        RecipeError: the folder can't be used.
-        InputError: the model or the data can't be made. Nothing has been written then.
+        InputError: the folder, the model, the data or the checkpoint can't be used. Nothing has been written then.
+        WorkError: the loss is no number, or the disk is full. What was saved before is kept.
     """
-    _quiet()
-    out = console()
-    L.seed_everything(recipe.train.seed, workers=True, verbose=False)
+    quiet()
+    path = folder.choose(where, recipe.title)
+    if resume and folder.has_run(path):
+        folder.check_same(recipe, path)
+    last = folder.checkpoint_to_resume(path, recipe) if resume else None
+    L.seed_everything(recipe.train.seed, workers=False, verbose=False)
     data = DataModule(recipe)
-    model = compile(
-        recipe.architecture,
-        num_classes=len(data.classes),
-        dialect=recipe.dialect,
-        weights=recipe.weights,
-        image_size=recipe.data.image_size,
+    model = build(recipe, len(data.classes), resuming=last is not None)
+    if folder.is_main():
+        _begin(recipe, path, model, resume)
+    saving = Saving(path, recipe, data.classes)
+    best = ModelCheckpoint(
+        path,
+        "best",
+        monitor=f"{SELECTION_NAMES[recipe.select]}_accuracy",
+        mode="max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
     )
+    trainer = make_trainer(recipe, path, [best, saving], first_step=_step_of(last))
+    task = Classification(model, recipe)
+    started = time.monotonic()
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
+    except (SystemExit, KeyboardInterrupt):
+        if saving.stopped is None:
+            raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise unwritable(path / "last.ckpt", error) from None
+        raise
+    if saving.stopped is not None:
+        return _stopped(path, recipe, saving)
+    return _finish(recipe, path, task, trainer, data, best, time.monotonic() - started)
+
+
+def _begin(recipe: Recipe, path: Path, model: CompiledModel, resume: bool) -> None:
+    """Makes the run's folder, or tidies that of a killed run, and says what is trained."""
+    if resume and folder.has_run(path):
+        folder.clean(path)
+    else:
+        folder.make(path)
+        write_text(path / "recipe.toml", to_toml(recipe))
+    out = console()
     if model.transfer is not None:
         out.print(f"weights: {model.transfer}", markup=False)
-    where = make_folder(folder or Path("runs") / f"{recipe.title}-{time.strftime('%Y%m%d-%H%M%S')}")
-    write_text(where / "recipe.toml", recipe.to_toml())
     parameters = sum(p.numel() for p in model.parameters())
-    out.print(f"{recipe.architecture}: {count(parameters)} parameters; run in {where}", markup=False)
-    task = Classification(model, recipe)
-    best = ModelCheckpoint(
-        where, "best", monitor="val_accuracy", mode="max", save_last=True, enable_version_counter=False
+    out.print(f"{recipe.architecture}: {count(parameters)} parameters; run in {path}", markup=False)
+    if recipe.select == "test":
+        out.print("select = test: epochs are chosen on the test set, so its accuracy flatters")
+
+
+def build(recipe: Recipe, classes: int, *, resuming: bool = False) -> CompiledModel:
+    """The recipe's model; its weights come from the checkpoint where a run is resumed."""
+    model = compile(
+        recipe.architecture,
+        num_classes=classes,
+        dialect=recipe.dialect,
+        weights=None if resuming else recipe.weights,
+        image_size=recipe.data.image_size,
     )
-    trainer = L.Trainer(
-        accelerator=recipe.train.accelerator,
-        devices=1,
-        max_epochs=recipe.train.epochs,
-        precision=recipe.train.precision,
-        logger=CSVLogger(where.parent, name=where.name, version=""),
-        callbacks=[best, LearningRateMonitor("epoch"), RichProgressBar() if out.is_terminal else EpochLines()],
+    if recipe.train.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return model
+
+
+def make_trainer(recipe: Recipe, path: Path | None, keeping: list[Callback], *, first_step: int = 0) -> L.Trainer:
+    """Lightning's trainer as the recipe wants it; without a folder one that keeps nothing and runs two batches."""
+    settings = recipe.train
+    terminal = console().is_terminal
+    callbacks: list[Callback] = [Randomness(settings.seed), *keeping]
+    if settings.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings.ema))
+    if settings.temperature_epochs:
+        callbacks.append(Temperature(settings.temperature_epochs))
+    many = settings.devices * settings.nodes > 1 or settings.strategy != "auto"
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
+    own_sync = settings.sync_batchnorm and many and on_cpu
+    plugins: list[Any] = [Storage(), *([CPUSync()] if own_sync else [])]
+    kept: dict[str, Any] = {"fast_dev_run": 2}
+    if path is not None:
+        callbacks += [LearningRateMonitor("step"), RichProgressBar() if terminal else EpochLines()]
+        loggers = [
+            CSVLogger(path / "logs", name="csv"),
+            # What was logged after the checkpoint that is resumed isn't shown twice.
+            TensorBoardLogger(path / "logs", name="tensorboard", version="", purge_step=first_step or None),
+        ]
+        profiler = SimpleProfiler(path, "profile") if settings.profile else None
+        kept = {"logger": loggers, "max_epochs": settings.epochs, "profiler": profiler, "default_root_dir": path}
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        sync_batchnorm=settings.sync_batchnorm and many and not on_cpu,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip_norm,
+        plugins=plugins,
+        callbacks=callbacks,
         enable_model_summary=False,
-        enable_progress_bar=out.is_terminal,
+        enable_progress_bar=terminal and path is not None,
         num_sanity_val_steps=0,
-        log_every_n_steps=1,
+        log_every_n_steps=settings.log_every,
+        use_distributed_sampler=False,  # the data module has its own
+        **kept,
     )
-    started = time.monotonic()
-    trainer.fit(task, datamodule=data)
-    if trainer.interrupted:
-        return 130
-    return _finish(recipe, where, task, trainer, data, best, time.monotonic() - started)
+
+
+def _step_of(last: Path | None) -> int:
+    if last is None:
+        return 0
+    return int(torch.load(last, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+
+
+def _stopped(path: Path, recipe: Recipe, saving: Saving) -> int:
+    assert saving.stopped is not None
+    if folder.is_main():
+        _tell_history(path, recipe)
+        out = console(stderr=True)
+        what = f"saved in {saving.path}" if saving.path.exists() else "before the first checkpoint"
+        out.print(f"stopped, {what}; go on with: sapoolc train --resume --run-dir {path}", markup=False)
+    return 128 + saving.stopped
+
+
+def _tell_history(path: Path, recipe: Recipe) -> None:
+    history.write(path)
+    note = "epochs chosen on the test set" if recipe.select == "test" else "epochs chosen on held-out training images"
+    history.plot(path, f"{recipe.architecture} on {recipe.data.name}, {note}", SELECTION_NAMES[recipe.select])
 
 
 def _finish(
     recipe: Recipe,
-    where: Path,
+    path: Path,
     task: Classification,
     trainer: L.Trainer,
     data: DataModule,
@@ -85,64 +194,57 @@ def _finish(
     seconds: float,
 ) -> int:
     """Tests the best epoch's weights and writes what is known of the run."""
-    content = read_checkpoint(best.best_model_path)
-    task.load_state_dict(content["state_dict"])
-    trainer.logger = None  # the test isn't a row of the metrics
+    file = path / "best.ckpt"
+    content = folder.read_own(file, recipe)
+    folder.load_into(task.model, content, file)
+    trainer.loggers = []  # the test isn't a row of the metrics
     tested = trainer.test(task, datamodule=data, verbose=False)[0]
-    checkpoint.save(task.model, where / "model.pt")
+    if not folder.is_main():
+        return 0
+    _tell_history(path, recipe)
+    fold_temperature(task.model)
+    checkpoint.save(task.model, path / "model.pt")
     assert best.best_model_score is not None
     summary: dict[str, Any] = {
         "architecture": recipe.architecture,
+        "data": recipe.data.name,
+        "classes": len(data.classes),
         "epochs": recipe.train.epochs,
         "best_epoch": content["epoch"] + 1,
-        "val_accuracy": round(best.best_model_score.item(), 6),
+        "select": recipe.select,
+        f"{SELECTION_NAMES[recipe.select]}_accuracy": round(best.best_model_score.item(), 6),
         "test_accuracy": round(tested["test_accuracy"], 6),
         "test_loss": round(tested["test_loss"], 6),
-        "selected_on": "val",
+        "test_is": "of the epoch that is best on the test set itself"
+        if recipe.select == "test"
+        else "of the epoch that is best on held-out training images",
         "training_seconds": round(seconds, 1),
     }
-    with replacing(where / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    show_table(console(), ("result", "value"), [(key.replace("_", " "), str(value)) for key, value in summary.items()])
+    published = published_accuracy(recipe)
+    if published is not None:
+        summary |= {"published_test_accuracy": published, "published_is": PRACTICE}
+    write_text(path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    rows = [(key.replace("_", " "), str(value)) for key, value in summary.items()]
+    if recipe.select == "test":
+        rows = [(f"{name} (selected on test)" if name.startswith("test ") else name, value) for name, value in rows]
+    show_table(console(), ("result", "value"), rows)
     return 0
 
 
-def make_folder(path: str | Path) -> Path:
-    """A new folder for a run.
-
-    Raises:
-        RecipeError: it can't be made, or there is something in it.
-    """
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise RecipeError(f"the run directory {folder} isn't empty; choose another with --run-dir")
-        probe = folder / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RecipeError(
-            f"the run directory {folder} can't be used: {error.strerror}; choose another with --run-dir"
-        ) from None
-    return folder
-
-
-class EpochLines(Callback):
-    """One line an epoch, where there is no terminal to draw a progress bar on."""
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the epoch's metrics."""
-        shown = [
-            f"{name.replace('_', ' ')} {float(value):.4f}" for name, value in sorted(trainer.callback_metrics.items())
-        ]
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown), flush=True)  # noqa: T201
-
-
-def _quiet() -> None:
+def quiet() -> None:
     """Silences what Lightning says about itself; what it says about the run is ours to print."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*LeafSpec.*deprecated.*",
+        ".*number of training batches.*smaller than the logging interval.*",
+        ".*Checkpoint directory.*",
+        ".*`lr_scheduler.step.*` before `optimizer.step.*",
+        ".*epoch parameter in `scheduler.step.*",
+        ".*GPU available but not used.*",
+        ".*srun.*command is available.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
     torch.set_float32_matmul_precision("high")

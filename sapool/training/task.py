@@ -6,66 +6,114 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from sapool.errors import WorkError
 from sapool.model import CompiledModel
-from sapool.training.recipe import Recipe
+from sapool.training.loading import Batch
+from sapool.training.optimise import make_optimizer, make_schedule
+from sapool.training.settings import Recipe
+from sapool.training.transforms import mixing
+
+SELECTION_NAMES = {"val": "val", "test": "selected_on_test"}
+"""How metrics of the images that choose the best epoch are called. Those chosen on the test set say so."""
 
 
 class Classification(L.LightningModule):
-    """Trains a compiled model with cross-entropy; logs loss and top-1 accuracy."""
+    """Trains a compiled model with cross-entropy; logs loss and top-1 accuracy.
+
+    Raises (from training): WorkError, the loss is no number.
+    """
 
     def __init__(self, model: CompiledModel, recipe: Recipe) -> None:
         super().__init__()
         self.model, self.recipe = model, recipe
         classes = model.plan.num_classes
-        self.accuracy = torch.nn.ModuleDict(
-            {part: MulticlassAccuracy(classes, average="micro") for part in ("train_", "val_", "test_")}
-        )
+        self.selection = SELECTION_NAMES[recipe.select]
+        self.metrics = nn.ModuleDict()
+        for part in ("train", self.selection, "test"):
+            self.metrics[f"{part}_loss"] = MeanMetric()
+            self.metrics[f"{part}_accuracy"] = MulticlassAccuracy(classes, average="micro")
+        self.mixing = mixing(recipe.data, classes)
+        if recipe.train.compile:
+            # In place, so that the parameters keep their names.
+            self.model.compile()
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.recipe.train.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
         return self.model(x)  # type: ignore[no-any-return]
 
-    def _step(self, batch: tuple[Tensor, Tensor], part: str) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x, labels = batch
+        targets = labels
+        if self.mixing is not None:
+            x, targets = self.mixing(x, labels)
         logits = self(x)
-        loss = F.cross_entropy(logits, labels)
-        accuracy = self.accuracy[f"{part}_"]
-        assert isinstance(accuracy, MulticlassAccuracy)
-        accuracy(logits, labels)
-        self.log(f"{part}_loss", loss, on_step=False, on_epoch=True, batch_size=len(x))
-        self.log(f"{part}_accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=True)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.train.label_smoothing)
+        if not loss.isfinite():
+            raise self._no_number(loss.item(), batch_idx)
+        self.log("train_loss_step", loss.detach(), on_step=True, on_epoch=False, sync_dist=self.trainer.world_size > 1)
+        self._measure("train", logits.detach(), labels, loss.detach())
         return loss
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._step(batch, "train")
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, self.selection)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._step(batch, "val")
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, "test")
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._step(batch, "test")
+    def _evaluate(self, batch: Batch, part: str) -> None:
+        x, labels = batch
+        logits = self(x)
+        self._measure(part, logits, labels, F.cross_entropy(logits, labels))
+
+    def _measure(self, part: str, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        mean, accuracy = self.metrics[f"{part}_loss"], self.metrics[f"{part}_accuracy"]
+        assert isinstance(mean, MeanMetric)
+        assert isinstance(accuracy, MulticlassAccuracy)
+        mean.update(loss, len(labels))
+        accuracy.update(logits, labels)
+        self.log(f"{part}_loss", mean, on_step=False, on_epoch=True)
+        self.log(f"{part}_accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=True)
+
+    def _no_number(self, value: float, batch_idx: int) -> WorkError:
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return WorkError(
+            f"the loss became {value} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}, at a learning rate of "
+            f"{rate:g}. What was saved before is kept. Lower optimizer.lr, clip gradients (train.clip_norm=1) or use "
+            "train.precision=32-true."
+        )
 
     def configure_optimizers(self) -> Any:
-        settings, schedule, epochs = self.recipe.optimizer, self.recipe.schedule, self.recipe.train.epochs
-        parameters = self.model.parameters()
-        optimizer: torch.optim.Optimizer
-        match settings.name:
-            case "sgd":
-                optimizer = torch.optim.SGD(
-                    parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-                )
-            case "adam":
-                optimizer = torch.optim.Adam(parameters, settings.lr, weight_decay=settings.weight_decay)
-            case "adamw":
-                optimizer = torch.optim.AdamW(parameters, settings.lr, weight_decay=settings.weight_decay)
-        match schedule.name:
-            case "constant":
-                return optimizer
-            case "step":
-                steps = [round(part * epochs) for part in schedule.milestones]
-                return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, steps, schedule.gamma)]
-            case "cosine":
-                return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)]
+        epochs = self.recipe.train.epochs
+        optimizer = make_optimizer(self.model.parameters(), self.recipe.optimizer)
+        # Not Lightning's estimated_stepping_batches: it makes the loader before a resumed one's place is known.
+        batches = len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        steps = -(-batches // self.recipe.train.accumulate)
+        schedule = make_schedule(optimizer, self.recipe.schedule, epochs, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # An epoch that goes on after an interruption ends with the averages of all of it.
+        inside = not self.trainer.is_last_batch
+        checkpoint["train_metrics"] = {
+            name: {state: v.detach().clone() for state, v in metric.metric_state.items() if isinstance(v, Tensor)}
+            for name, metric in self._training_metrics()
+            if inside
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name, metric in self._training_metrics():
+            for state, value in checkpoint.get("train_metrics", {}).get(name, {}).items():
+                setattr(metric, state, value.to(metric.device))
+
+    def _training_metrics(self) -> list[tuple[str, Metric]]:
+        return [
+            (name, metric)
+            for name, metric in self.metrics.items()
+            if name.startswith("train_") and isinstance(metric, Metric)
+        ]

@@ -1,0 +1,160 @@
+"""What training does beside training: Lightning callbacks that save, seed, anneal and tell."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+
+from sapool.poolings.dynamic import KernelAttention
+from sapool.training.folder import FORMAT
+from sapool.training.settings import Recipe
+
+
+class Randomness(Callback):
+    """Seeds python, numpy and torch before each batch from (seed, epoch, batch, process).
+
+    So what dropout, MixUp or a pooling's noise draws depends on where training is, not on what was drawn before, and a
+    run that is resumed draws the same.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        sequence = np.random.SeedSequence((self.seed, trainer.current_epoch, batch_idx, trainer.global_rank, 1))
+        number = int(sequence.generate_state(1)[0])
+        random.seed(number)
+        np.random.seed(number)
+        torch.manual_seed(number)
+
+
+class Temperature(Callback):
+    """Lowers the temperature of dynamic convolutions linearly to 1 in the first epochs (their paper's section 3.2)."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.modules: list[tuple[KernelAttention, float]] = []
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.modules = [(m, m.temperature) for m in pl_module.modules() if isinstance(m, KernelAttention)]
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        part = min(trainer.current_epoch / self.epochs, 1.0)
+        for module, first in self.modules:
+            module.temperature = first + (1.0 - first) * part
+
+
+class Saving(Checkpoint):
+    """Keeps `last.ckpt`: after every epoch, every so many steps, and when the run is told to stop.
+
+    The first Ctrl-C (or SIGTERM) lets the step finish, saves and stops; the second stops at once.
+
+    Attributes:
+        stopped: by which signal training was ended, or None.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, classes: tuple[str, ...]) -> None:
+        super().__init__()
+        self.path, self.recipe, self.classes = folder / "last.ckpt", recipe, classes
+        self.stopped: signal.Signals | None = None
+        self._wanted: signal.Signals | None = None
+        self._before: Any = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupt)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._wanted is not None:
+            self.stopped = signal.SIGINT
+            raise KeyboardInterrupt
+        self._wanted = signal.SIGINT
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = batch_idx + 1
+        # Between accumulated batches there are gradients that no checkpoint holds, and the epoch's last batch is
+        # followed by a checkpoint anyway.
+        if done % self.recipe.train.accumulate or done >= trainer.num_training_batches:
+            return
+        stop = self._stop(trainer)
+        every = self.recipe.train.checkpoint_every
+        if stop or (every and trainer.global_step % every == 0):
+            self._save(trainer)
+        if stop:
+            self._end(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save(trainer)
+        if self._stop(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            self._end(trainer)
+
+    def _stop(self, trainer: L.Trainer) -> bool:
+        if trainer.received_sigterm:
+            self._wanted = signal.SIGTERM
+        # One process's signal stops all, at the same step.
+        return bool(trainer.strategy.reduce_boolean_decision(self._wanted is not None, all=False))
+
+    def _end(self, trainer: L.Trainer) -> None:
+        self.stopped = self._wanted or signal.SIGINT
+        raise KeyboardInterrupt
+
+    def _save(self, trainer: L.Trainer) -> None:
+        # Metrics first: a resumed run doesn't log again what came before the checkpoint.
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.path)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        temperatures = [m.temperature for m in pl_module.modules() if isinstance(m, KernelAttention)]
+        checkpoint["sapool"] = {
+            "format": FORMAT,
+            "architecture": self.recipe.architecture,
+            "dialect": self.recipe.dialect,
+            "classes": list(self.classes),
+            "temperature": temperatures[0] if temperatures else None,
+        }
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning keeps absolute paths, and forgets the best score where they differ: a run's folder may have moved.
+        for state in checkpoint["callbacks"].values():
+            if "best_model_path" in state:
+                here = str(self.path.parent.resolve())
+                state["best_k_models"] = {f"{here}/{Path(p).name}": s for p, s in state["best_k_models"].items()}
+                for name in ("best_model_path", "kth_best_model_path"):
+                    state[name] = f"{here}/{Path(state[name]).name}" if state[name] else ""
+                state["dirpath"] = here
+
+
+class EpochLines(Callback):
+    """One line an epoch, where there is no terminal to draw a progress bar on."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Prints the epoch's metrics."""
+        if not trainer.is_global_zero:
+            return
+        shown = [
+            f"{name.replace('_', ' ')} {float(value):.4f}"
+            for name, value in sorted(trainer.callback_metrics.items())
+            if not name.endswith("_step")
+        ]
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown), flush=True)  # noqa: T201

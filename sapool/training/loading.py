@@ -1,0 +1,161 @@
+"""Batches whose order and randomness are functions of (seed, epoch, index), so that an epoch can be entered anywhere.
+
+Nothing here depends on how many processes load, on what was drawn before, or on where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
+
+from sapool.errors import InputError
+from sapool.training.sources import Source
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Samples(Dataset[Batch]):
+    """Some images of a source, transformed: (images, labels), float32 (N, 3, S, S) and int64 (N,), a batch at a time.
+
+    Args:
+        source: the images.
+        indices: which of them.
+        transform: what each goes through, uint8 to uint8.
+        normalise: what a batch goes through.
+        seed: of the transform's randomness; None where it has none.
+    """
+
+    def __init__(
+        self, source: Source, indices: Sequence[int], transform: nn.Module, normalise: nn.Module, seed: int | None
+    ) -> None:
+        self.source, self.indices, self.transform, self.normalise = source, list(indices), transform, normalise
+        self.seed = seed
+        # In shared memory, for workers that live longer than an epoch.
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Batch:
+        return self.__getitems__([position])
+
+    def __getitems__(self, positions: Sequence[int]) -> Batch:
+        chosen = [self.indices[position] for position in positions]
+        with torch.random.fork_rng(devices=()):
+            images = torch.stack([self._one(index) for index in chosen])
+        batch: Tensor = self.normalise(images)
+        return batch, self.source.labels[chosen]
+
+    def _one(self, index: int) -> Tensor:
+        if self.seed is not None:
+            torch.default_generator.manual_seed(_mixed(self.seed, int(self.epoch), index))
+        image: Tensor = self.transform(self.source.image(index))
+        return image
+
+
+def _mixed(*numbers: int) -> int:
+    """One 64-bit seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Told(Dataset[Any]):
+    """A data set whose unreadable images arrive as messages.
+
+    An exception crosses from a worker as its whole traceback in a string; a message stays what it is.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, position: int) -> Batch | str:
+        return self.__getitems__([position])
+
+    def __getitems__(self, positions: Sequence[int]) -> Batch | str:
+        try:
+            return self.samples.__getitems__(positions)
+        except InputError as error:
+            return str(error)
+
+
+class Loader(DataLoader[Any]):
+    """torch's loader for `Samples`, which Lightning can stop inside an epoch and go on with (its `_Stateful` protocol).
+
+    Args:
+        samples: the data.
+        sampler: their order; None for that of the data.
+        batch_size: of each batch.
+        workers: processes that load.
+        limit: batches in an epoch at most.
+        drop_last: leave out a last smaller batch.
+        pin: page-locked memory, for copying to a GPU.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        sampler: Any,
+        batch_size: int,
+        *,
+        workers: int = 0,
+        limit: int | None = None,
+        drop_last: bool = False,
+        pin: bool = False,
+    ) -> None:
+        batches = _From(sampler if sampler is not None else range(len(samples)), batch_size, drop_last)
+        super().__init__(
+            Told(samples),
+            batch_sampler=batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_as_is,
+            pin_memory=pin,
+            generator=torch.Generator(),  # so that a loader draws nothing from torch's own
+        )
+        self.samples, self.batches, self.limit = samples, batches, limit
+        self.start = self.given = 0
+
+    def __len__(self) -> int:
+        return min(len(self.batches), self.limit or len(self.batches))
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # Runs at the first `next`, by when Lightning has told the sampler its epoch.
+        sampler = self.batches.sampler
+        if isinstance(sampler, DistributedSampler):
+            self.samples.epoch.fill_(sampler.epoch)
+        self.batches.window = (self.start, len(self))
+        self.given, self.start = self.start, 0
+        for batch in super().__iter__():
+            if isinstance(batch, str):
+                raise InputError(batch)
+            self.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the epoch were given."""
+        return {"given": self.given % max(len(self), 1)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Lets the next epoch begin after the batches that were given."""
+        self.start = state["given"]
+
+
+class _From(BatchSampler):
+    """torch's batches of one epoch, a window of them."""
+
+    window: tuple[int, int | None] = (0, None)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return islice(super().__iter__(), *self.window)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,170 @@
+"""What a recipe can say: its sections, their settings, limits and defaults. Validated by pydantic; no torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from sapool.grammar import parse
+from sapool.plan import Dialect
+from sapool.training.catalogue import DATA_SETS, Augmentation
+
+Channels = tuple[float, float, float]
+Name = Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "imagenet", "folder"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class Data(_Section):
+    """What is learned."""
+
+    name: Name = Field(description="the data set")
+    root: str | None = Field(
+        None, description="the folder that holds it, or that it is downloaded to (default: sapool/data in the cache)"
+    )
+    image_size: int = Field(0, ge=8, description="side of the images in pixels (default: the data set's)")
+    validation: float = Field(
+        0.1, gt=0, lt=1, description="share of the training set that is held out to choose the best epoch"
+    )
+    workers: int = Field(0, ge=0, description="processes that load data")
+    augment: Augmentation = Field("none", description="how training images are cropped (default: the data set's way)")
+    flip: bool = Field(False, description="mirror training images at random (default: the data set's way)")
+    mean: Channels = Field((0.5, 0.5, 0.5), description="of the channels, from 0 to 1 (default: the data set's)")
+    std: Channels = Field((0.5, 0.5, 0.5), description="of the channels (default: the data set's)")
+    randaugment: int = Field(0, ge=0, le=10, description="RandAugment operations an image; 0 for none")
+    magnitude: int = Field(9, ge=0, le=30, description="RandAugment's magnitude")
+    mixup: float = Field(0.0, ge=0, description="MixUp's alpha; 0 for none")
+    cutmix: float = Field(0.0, ge=0, description="CutMix's alpha; 0 for none. With both, each batch takes one of them")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, value: Any) -> Any:
+        """What isn't given is the data set's own."""
+        if not isinstance(value, dict) or value.get("name") not in DATA_SETS:
+            return value
+        own = DATA_SETS[value["name"]]
+        given = {"image_size": own.size, "augment": own.augment, "flip": own.flip, "mean": own.mean, "std": own.std}
+        return {**given, **value}
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, value: Channels) -> Channels:
+        if min(value) <= 0:
+            raise ValueError("expected positive numbers")
+        return value
+
+    @field_validator("root")
+    @classmethod
+    def _home(cls, value: str | None) -> str | None:
+        return None if value is None else str(Path(value).expanduser().absolute())
+
+
+class Optimizer(_Section):
+    """How weights follow gradients; names and defaults are torch.optim's."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(0.01, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="for sgd")
+    nesterov: bool = Field(False, description="for sgd")
+    amsgrad: bool = Field(False, description="for adam and adamw")
+    weight_decay: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Optimizer:
+        if self.nesterov and self.name == "sgd" and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Schedule(_Section):
+    """How the learning rate falls, step by step of the optimiser."""
+
+    name: Literal["constant", "step", "cosine"] = "step"
+    milestones: tuple[float, ...] = Field(
+        (0.6, 0.8, 0.9), description="for step: parts of the epochs after which the rate falls"
+    )
+    gamma: float = Field(0.2, gt=0, le=1, description="for step: by which it is multiplied there")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the rate rises to lr first")
+    warmup_start: float = Field(0.01, gt=0, le=1, description="the part of lr with which that begins")
+    min_lr: float = Field(0.0, ge=0, description="for cosine: where it ends")
+
+    @field_validator("milestones")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)) or not all(0 < part < 1 for part in value):
+            raise ValueError("expected ascending parts between 0 and 1")
+        return value
+
+
+class Train(_Section):
+    """How long, how much at once, on what."""
+
+    epochs: int = Field(300, ge=1)
+    batch_size: int = Field(8, ge=2, description="images in a batch of one process; batch norm needs two")
+    steps_per_epoch: int | None = Field(None, ge=1, description="batches in an epoch (default: the whole data set)")
+    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
+    seed: int = Field(0, ge=0, lt=2**32)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    clip_norm: float | None = Field(None, gt=0, description="the longest gradient; longer ones are scaled to it")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of a moving average of the weights, e.g. 0.999")
+    temperature_epochs: int = Field(
+        0, ge=0, description="for dy backbones: epochs in which the kernel attention's temperature falls to 1"
+    )
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="Lightning's names")
+    channels_last: bool = False
+    compile: bool = Field(False, description="torch.compile")
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: int = Field(1, ge=1, description="processes on each machine, one a GPU")
+    nodes: int = Field(1, ge=1, description="machines")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field("auto", description="Lightning's; auto is ddp for many devices")
+    sync_batchnorm: bool = Field(False, description="batch norm over the processes' batches together")
+    checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints inside an epoch")
+    log_every: int = Field(50, ge=1, description="steps between rows of the metrics")
+    profile: bool = Field(False, description="write Lightning's profile of the run to profile.txt")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Train:
+        if self.strategy == "fsdp":
+            if self.ema is not None:
+                raise ValueError("ema keeps whole weights, and fsdp has only shards of them; use ddp")
+            if self.clip_norm is not None:
+                raise ValueError("clip_norm isn't available with fsdp in Lightning; use ddp")
+        return self
+
+
+class Recipe(_Section):
+    """A recipe of `sapoolc train`, with every setting.
+
+    Attributes:
+        title: the recipe's name, from its file; it names the run.
+    """
+
+    title: str = Field("run", exclude=True)
+    architecture: str = Field(description="an architecture string")
+    dialect: Dialect = Field("torchvision", description="paper for the published network where the two differ")
+    weights: str | None = Field(None, description="DEFAULT for published weights, or a checkpoint's path")
+    select: Literal["val", "test"] = Field(
+        "val", description="what chooses the best epoch: held-out training images, or (published practice) the test set"
+    )
+    data: Data
+    optimizer: Optimizer = Optimizer()  # type: ignore[call-arg]
+    schedule: Schedule = Schedule()  # type: ignore[call-arg]
+    train: Train = Train()  # type: ignore[call-arg]
+
+    @field_validator("architecture")
+    @classmethod
+    def _canonical(cls, value: str) -> str:
+        return str(parse(value))
+
+    @model_validator(mode="after")
+    def _possible(self) -> Recipe:
+        if self.schedule.warmup_epochs >= self.train.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs ({self.schedule.warmup_epochs:g}) leaves nothing of train.epochs "
+                f"({self.train.epochs})"
+            )
+        return self

@@ -1,0 +1,237 @@
+"""Opening data sets: training and test images as they are stored, through torchvision's readers where it has one.
+
+Every source is ordered by class, and inside a class as it is stored. So the same images read from a packed file and
+from class folders have the same indices, and with them the same batches.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from filelock import FileLock
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.folder import default_loader
+from torchvision.transforms.v2 import functional as TF
+
+from sapool.errors import InputError
+from sapool.training.catalogue import DATA_SETS, DataSet, default_root
+from sapool.training.settings import Data
+
+
+class Source(Protocol):
+    """Labelled images.
+
+    Attributes:
+        labels: int64, (N,).
+    """
+
+    labels: Tensor
+
+    def image(self, index: int) -> Tensor:
+        """One image: uint8, (3, H, W)."""
+        ...
+
+
+class Packed:
+    """Images of one size, in memory: uint8, (N, 1 or 3, H, W), and labels, (N,)."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        order = torch.sort(labels, stable=True).indices
+        self.images, self.labels = images[order], labels[order]
+
+    def image(self, index: int) -> Tensor:
+        return self.images[index].expand(3, -1, -1)
+
+
+class Files:
+    """Images in a folder of class folders."""
+
+    def __init__(self, folder: datasets.ImageFolder) -> None:
+        self.paths = [path for path, _ in folder.samples]
+        self.labels = torch.tensor(folder.targets, dtype=torch.int64)
+
+    def image(self, index: int) -> Tensor:
+        path = self.paths[index]
+        try:
+            image: Tensor = TF.pil_to_tensor(default_loader(path))
+            return image
+        except FileNotFoundError:
+            raise InputError(
+                f"the image {path} was there when the run began and is gone; put it back and go on with --resume"
+            ) from None
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"the image {path} can't be read ({error}); mend or remove it, and train again") from None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A data set that was found: its two parts and the names of its classes."""
+
+    train: Source
+    test: Source
+    classes: tuple[str, ...]
+
+
+def open_data(data: Data) -> Opened:
+    """The data set that a recipe names, downloaded first where torchvision can.
+
+    Raises:
+        InputError: it isn't there, or is damaged; says what was looked for, where, and how to get it.
+    """
+    entry = DATA_SETS[data.name]
+    reader: Callable[[DataSet, Path | None], Opened] = globals()[f"_{entry.reader}"]
+    return reader(entry, Path(data.root) if data.root else None)
+
+
+def _missing(entry: DataSet, looked_for: str, where: Path | str, why: str = "") -> InputError:
+    return InputError(f"{entry.title} isn't there: looked for {looked_for} in {where}{why}. To get it: {entry.get}.")
+
+
+def _digits(entry: DataSet, root: Path | None) -> Opened:
+    """1437 images to train on, 360 to test with, always the same: 8×8 scans (Alpaydin and Kaynak, 1998)."""
+    bunch = load_digits()
+    grey = torch.from_numpy((bunch.images * (255 / 16)).round().astype(np.uint8))[:, None]
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=bunch.target, random_state=0)
+    return Opened(Packed(grey[train], labels[train]), Packed(grey[test], labels[test]), tuple(map(str, range(10))))
+
+
+def _idx(entry: DataSet, root: Path | None) -> Opened:
+    cls: type[datasets.MNIST] = getattr(datasets, entry.options["cls"])
+    base = root or default_root()
+    raw = base / cls.__name__ / "raw"
+    places = [base, raw, *([Path(entry.options["system"])] if "system" in entry.options and root is None else [])]
+    found = next((place for place in places if _idx_file(place, "train-images-idx3-ubyte")), None)
+    if found is None:
+        found = raw
+        _download(entry, base, "train-images-idx3-ubyte", lambda: cls(base, download=True))
+
+    def part(prefix: str) -> Packed:
+        arrays = []
+        for kind, dimensions in (("images-idx3", 3), ("labels-idx1", 1)):
+            name = f"{prefix}-{kind}-ubyte"
+            path = _idx_file(found, name)
+            if path is None:
+                raise _missing(entry, name, found)
+            arrays.append(_read_idx(path, dimensions))
+        images, labels = arrays
+        if len(images) != len(labels):
+            raise InputError(
+                f"{found}: {len(images)} images and {len(labels)} labels of '{prefix}' don't belong together"
+            )
+        return Packed(images[:, None], labels.long())
+
+    return Opened(part("train"), part("t10k"), tuple(cls.classes))
+
+
+def _idx_file(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def _read_idx(path: Path, dimensions: int) -> Tensor:
+    """An array of the MNIST files' format, packed or not: 0, 0, type, rank, big-endian sizes, bytes."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            content = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is damaged ({error}); fetch it again") from None
+    header = 4 + 4 * dimensions
+    sizes = [int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4)]
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != header + int(np.prod(sizes)):
+        raise InputError(f"{path} is damaged: it isn't an idx file of {dimensions} dimensions; fetch it again")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).view(sizes)
+
+
+def _cifar(entry: DataSet, root: Path | None) -> Opened:
+    cls: type[datasets.CIFAR10] = getattr(datasets, entry.options["cls"])
+    base = root or default_root()
+
+    def part(train: bool) -> Packed:
+        stored = _stored(entry, base, lambda download: cls(base, train=train, download=download))
+        return Packed(torch.from_numpy(stored.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(stored.targets))
+
+    parts = part(True), part(False)
+    return Opened(*parts, tuple(_stored(entry, base, lambda download: cls(base)).classes))
+
+
+def _stl10(entry: DataSet, root: Path | None) -> Opened:
+    base = root or default_root()
+
+    def part(split: str) -> datasets.STL10:
+        stored = _stored(entry, base, lambda download: datasets.STL10(base, split=split, download=download))
+        assert isinstance(stored, datasets.STL10)
+        return stored
+
+    train, test = part("train"), part("test")
+
+    def packed(stored: datasets.STL10) -> Packed:
+        return Packed(torch.from_numpy(stored.data), torch.from_numpy(np.asarray(stored.labels).astype(np.int64)))
+
+    return Opened(packed(train), packed(test), tuple(train.classes))
+
+
+def _stored(entry: DataSet, base: Path, make: Callable[[bool], Any]) -> Any:
+    """What torchvision reads, downloaded where it isn't there."""
+    folder = entry.options["folder"]
+    try:
+        if not (base / folder).is_dir():
+            _download(entry, base, folder, lambda: make(True))
+        return make(False)
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{base / folder} is damaged or incomplete ({error}). To get it: {entry.get}.") from None
+
+
+def _download(entry: DataSet, base: Path, looked_for: str, fetch: Callable[[], Any]) -> None:
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        # Several processes of one run, or two runs, may want the same files.
+        with FileLock(base / f".{looked_for}.lock"):
+            fetch()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(getattr(error, "reason", error)).splitlines()
+        why = f", and downloading it failed ({reason[0] if reason else type(error).__name__})"
+        raise _missing(entry, looked_for, base, why) from None
+
+
+def _imagenet(entry: DataSet, root: Path | None) -> Opened:
+    base = root or default_root() / "imagenet"
+    if (base / "ILSVRC2012_devkit_t12.tar.gz").is_file() or (base / "meta.bin").is_file():
+        try:
+            parts = [datasets.ImageNet(base, split) for split in ("train", "val")]
+        except (OSError, RuntimeError) as error:
+            raise _missing(entry, "its archives or its class folders", base, f" ({error})") from None
+        return Opened(Files(parts[0]), Files(parts[1]), tuple(names[0] for names in parts[0].classes))
+    return _class_folders(entry, base, ("val",))
+
+
+def _folder(entry: DataSet, root: Path | None) -> Opened:
+    if root is None:
+        raise InputError(f"{entry.title} isn't named. To do so: {entry.get}.")
+    return _class_folders(entry, root, ("test", "val", "validation"))
+
+
+def _class_folders(entry: DataSet, base: Path, tests: tuple[str, ...]) -> Opened:
+    test = next((name for name in tests if (base / name).is_dir()), None)
+    if not (base / "train").is_dir() or test is None:
+        raise _missing(entry, f"train/CLASS/IMAGE and {tests[0]}/CLASS/IMAGE", base)
+    try:
+        train, held = (datasets.ImageFolder(base / name) for name in ("train", test))
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{base} can't be used: {str(error).splitlines()[0]}. To get it: {entry.get}.") from None
+    if train.classes != held.classes:
+        odd = sorted(set(train.classes) ^ set(held.classes))
+        raise InputError(f"{base}: the class folders of train and {test} differ: {', '.join(odd[:5])}")
+    return Opened(Files(train), Files(held), tuple(train.classes))

@@ -1,0 +1,64 @@
+"""Checkpoints on disk: whole or not there, and read without running what is in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+
+from sapool.atomic import replacing
+from sapool.errors import InputError, WorkError
+from sapool.weights import read_checkpoint
+
+
+class Storage(CheckpointIO):
+    """Where Lightning's checkpoints go to and come from.
+
+    Lightning's own writes into the system's temporary folder and moves the file, which isn't atomic from one file
+    system to another, and reads with pickle unless it is told otherwise.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Writes beside `path`, then renames.
+
+        Raises:
+            WorkError: it can't be written; what was at `path` is still there.
+        """
+        try:
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (InputError, OSError, RuntimeError) as error:
+            raise unwritable(path, error) from None
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads plain data and tensors, whatever it is asked for.
+
+        Raises:
+            WeightsError: the file is no checkpoint, is damaged, or would run code.
+        """
+        return read_checkpoint(path)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def unwritable(path: str | Path, error: Exception) -> WorkError:
+    """What to say when a file of the run can't be written."""
+    folder = Path(path).parent
+    # torch's writer says where in the file it was; the system says why.
+    why = str(error)
+    try:
+        state = os.statvfs(folder)
+        if state.f_bavail * state.f_frsize < 1 << 20:
+            why = f"no space left on the disk of {folder}"
+    except OSError:
+        pass
+    prefix = "" if str(path) in why else f"{path} can't be written: "
+    return WorkError(f"{prefix}{why}. What was saved before is kept; make room and go on with --resume.")

@@ -1,0 +1,117 @@
+"""Recipes: inheritance, overrides, schema, and the sentences about wrong ones."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import jsonschema
+import pytest
+
+from sapool import recipes
+from sapool.errors import RecipeError
+from sapool.training.catalogue import DATA_SETS
+from sapool.training.published import published_accuracy, table
+from sapool.training.recipe import flat, read_recipe, schema, to_toml
+from sapool.training.settings import Data
+from sapoolc import main
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_shipped_recipes_read_back_as_they_are_saved(name, tmp_path):
+    recipe = read_recipe(name)
+    saved = tmp_path / "recipe.toml"
+    saved.write_text(to_toml(recipe), encoding="utf-8")
+    assert flat(read_recipe(str(saved))) == flat(recipe)
+
+
+def test_the_recipes_of_the_issue_are_shipped():
+    assert {"digits", "stl10", "cifar100", "imagenet", "folder", "fashion_mnist"} <= set(recipes.names())
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_schema_takes_every_shipped_recipe_and_what_is_saved_of_it(name):
+    validator = jsonschema.Draft202012Validator(schema())
+    validator.validate(tomllib.loads(recipes.text(name)))
+    validator.validate(tomllib.loads(to_toml(read_recipe(name))))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'architecture = "resnet18-nlp-1222"',
+        'extends = "digits"\ntypo = 1',
+        'extends = "digits"\n[train]\nepochs = 0',
+        'extends = "digits"\n[data]\nname = "cifar11"',
+        'extends = "digits"\n[optimizer]\nlr = "fast"',
+    ],
+)
+def test_schema_refuses_what_the_reader_refuses(text, tmp_path):
+    assert list(jsonschema.Draft202012Validator(schema()).iter_errors(tomllib.loads(text)))
+    file = tmp_path / "r.toml"
+    file.write_text(text)
+    with pytest.raises(RecipeError):
+        read_recipe(str(file))
+
+
+def test_schema_command_prints_it(capsys):
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(schema()))
+
+
+def test_extends_merges_section_by_section_through_files(tmp_path):
+    (tmp_path / "a.toml").write_text('extends = "stl10"\n[optimizer]\nnesterov = true\n')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"\narchitecture = "resnet18-lip-1222"\n[train]\nepochs = 7\n')
+    recipe = read_recipe(str(tmp_path / "b.toml"), ["optimizer.lr=0.5"])
+    assert (recipe.title, recipe.architecture, recipe.dialect) == ("b", "resnet18-lip-1222", "paper")
+    assert (recipe.train.epochs, recipe.train.batch_size, recipe.data.name) == (7, 8, "stl10")
+    assert (recipe.optimizer.nesterov, recipe.optimizer.momentum, recipe.optimizer.lr) == (True, 0.9, 0.5)
+
+
+def test_recipes_that_extend_each_other_are_refused(tmp_path):
+    (tmp_path / "a.toml").write_text('extends = "b.toml"')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"')
+    with pytest.raises(RecipeError, match="extends itself"):
+        read_recipe(str(tmp_path / "a.toml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.epoch=5", r"unknown setting 'train.epoch'. Did you mean 'train.epochs'\?"),
+        ("train.epochs=0", "train.epochs: .*greater than or equal to 1, not 0"),
+        ("train.epochs", "isn't of the form key=value"),
+        ("optimizer.lr=nan", "optimizer.lr: .*finite"),
+        ("architecture=resnet18-nlpp-1222", "nearest valid spelling: resnet18-nlp-1222"),
+        ("schedule.warmup_epochs=6", r"leaves nothing of train.epochs \(6\)"),
+        ("data.std=[0.5, 0, 0.5]", "expected positive numbers"),
+    ],
+)
+def test_wrong_overrides(override, said):
+    with pytest.raises(RecipeError, match=said):
+        read_recipe("digits", [override])
+
+
+@pytest.mark.parametrize("setting", ["ema=0.9", "clip_norm=1"])
+def test_what_fsdp_cannot_do_is_refused(setting):
+    with pytest.raises(RecipeError, match="use ddp"):
+        read_recipe("digits", ["train.strategy=fsdp", f"train.{setting}"])
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_a_data_set_brings_its_own_settings(name):
+    data, entry = Data.model_validate({"name": name}), DATA_SETS[name]
+    assert (data.image_size, data.augment, data.flip) == (entry.size, entry.augment, entry.flip)
+    assert (data.mean, data.std) == (entry.mean, entry.std)
+    assert Data.model_validate({"name": name, "image_size": 64}).image_size == 64
+
+
+def test_published_accuracy_for_published_settings_only():
+    assert len(table()) == 127
+    recipe = read_recipe("stl10", ["architecture=mobilenet-lip-2222121"])
+    assert published_accuracy(recipe) == 0.6823
+    long = ["architecture=resnet18-nlp-2222", "data.image_size=224", "train.epochs=600"]
+    assert published_accuracy(read_recipe("stl10", long)) == 0.8337
+    for other in ("train.epochs=301", "train.seed=1", "optimizer.lr=0.02", "data.image_size=100", "train.ema=0.9"):
+        assert published_accuracy(read_recipe("stl10", ["architecture=mobilenet-lip-2222121", other])) is None
+    assert published_accuracy(read_recipe("digits")) is None

@@ -1,0 +1,103 @@
+"""Runs that are killed, interrupted or repeated end in the same bits."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.training.support import checkpoint, differences, train
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(folder)
+    return folder
+
+
+def same(a: Path, b: Path) -> None:
+    for name in ("last.ckpt", "best.ckpt"):
+        one, other = checkpoint(a / name), checkpoint(b / name)
+        # Everything that training computes: weights, their average and its counter, optimiser, schedule.
+        for part in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
+            assert one[part], part
+            assert differences(one[part], other[part], part) == []
+        assert (one["epoch"], one["global_step"]) == (other["epoch"], other["global_step"])
+    (one, other) = (json.loads((f / "summary.json").read_text()) for f in (a, b))
+    one.pop("training_seconds"), other.pop("training_seconds")
+    assert one == other
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_runs_of_one_seed_are_bit_identical_with_any_number_of_workers(whole, tmp_path):
+    train(tmp_path / "again", "data.workers=2")
+    same(whole, tmp_path / "again")
+    assert metrics(whole) == metrics(tmp_path / "again")
+
+
+def test_another_seed_is_another_run(whole, tmp_path):
+    train(tmp_path / "other", "train.seed=1")
+    assert differences(
+        checkpoint(whole / "last.ckpt")["state_dict"], checkpoint(tmp_path / "other" / "last.ckpt")["state_dict"]
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_inside_an_epoch_and_resumed(whole, tmp_path, workers):
+    folder = tmp_path / "killed"
+    train(folder, f"data.workers={workers}", fault="kill:1:3", code=-9)
+    assert checkpoint(folder / "last.ckpt")["global_step"] == 6
+    train(folder, f"data.workers={workers}", options=("--resume",))
+    same(whole, folder)
+    assert metrics(folder) == metrics(whole)
+
+
+def test_killed_between_checkpoints_inside_an_epoch(whole, tmp_path):
+    folder = tmp_path / "killed"
+    train(folder, "train.checkpoint_every=2", fault="kill:1:5", code=-9)
+    assert checkpoint(folder / "last.ckpt")["global_step"] == 10
+    train(folder, "train.checkpoint_every=2", options=("--resume",))
+    same(whole, folder)
+
+
+def test_killed_before_the_first_checkpoint(whole, tmp_path):
+    folder = tmp_path / "killed"
+    train(folder, fault="kill:0:2", code=-9)
+    assert not (folder / "last.ckpt").exists()
+    train(folder, options=("--resume",))
+    same(whole, folder)
+
+
+@pytest.mark.parametrize(("signal", "code"), [("interrupt", 130), ("terminate", 143)])
+def test_told_to_stop_inside_an_epoch_and_resumed_elsewhere(whole, tmp_path, signal, code):
+    folder = tmp_path / "stopped"
+    said = train(folder, fault=f"{signal}:1:2", code=code)
+    assert f"go on with: sapoolc train --resume --run-dir {folder}" in said
+    assert checkpoint(folder / "last.ckpt")["global_step"] == 9
+    assert (folder / "metrics.csv").exists()
+    moved = folder.rename(tmp_path / "moved")
+    train(moved, options=("--resume",))
+    same(whole, moved)
+    assert metrics(moved) == metrics(whole)
+
+
+def test_stopped_at_the_end_of_an_epoch(whole, tmp_path):
+    folder = tmp_path / "stopped"
+    train(folder, fault="interrupt:0:5", code=130)
+    assert checkpoint(folder / "last.ckpt")["global_step"] == 6
+    train(folder, options=("--resume",))
+    same(whole, folder)
+
+
+def test_resuming_a_finished_run_changes_nothing(whole):
+    before = checkpoint(whole / "last.ckpt")
+    train(whole, options=("--resume",))
+    assert differences(before, checkpoint(whole / "last.ckpt")) == []
