@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 
 from lark import Lark, Token
@@ -13,6 +14,7 @@ from sapool.backbones import BACKBONES
 from sapool.errors import ArchitectureError, nearest
 from sapool.kinds import KINDS
 
+MODIFIER_WORDS = ("_headfix", "_nowin", "_reduced")
 MODIFIERS = ("_headfix<N>", "_nowin", "_reduced", "_reduced<one digit per stage>")
 
 
@@ -60,6 +62,9 @@ def explain(text: str, fault: SpellingError, read: Callable[[str], Architecture 
 
 def explain_syntax(parser: Lark, text: str, resolve: Callable[[Token], object]) -> SpellingError:
     """The fault behind an error of the lexer or the parser; `resolve` raises the fault of an unknown backbone."""
+    odd = re.search(r"[^a-z0-9_.:-]", text)
+    if odd is not None:
+        return _odd_character(odd.start(), text)
     tokens, expected = _before(parser, text)
     for token in tokens:  # an unknown first word explains more than whatever it led the parser into
         if token.type == "BACKBONE":
@@ -79,15 +84,41 @@ def explain_syntax(parser: Lark, text: str, resolve: Callable[[Token], object]) 
         return _unknown_kind(position, text)
     if rest[0] == "_" and "NOWIN" in expected:
         return _unknown_modifier(position, text, tokens)
-    if rest[0] == "-" and tokens and tokens[-1].type != "MINUS" and _filling(expected, tokens):
-        what = _expectation(expected, tokens)
-        return SpellingError(
-            position, position + 1, f"{what} is missing", what, _filling(expected, tokens), (position, position)
-        )
-    junk = rest if expected == {"$END"} else rest[: len(_word(rest)) or 1]
-    return SpellingError(
-        position, position + len(junk), f"unexpected '{_shown(junk)}'", _expectation(expected, tokens), ""
-    )
+    return _misplaced(position, text, tokens, expected)
+
+
+def _odd_character(position: int, text: str) -> SpellingError:
+    """A character that no string of the language has; between two words it was meant to be '-'."""
+    plain = unicodedata.normalize("NFKD", text[position])[0].lower()
+    if plain.isascii() and plain.isalnum():
+        fix = plain
+    else:
+        inside = position > 0 and text[position - 1].isalnum() and text[position + 1 : position + 2].isalnum()
+        fix = "-" if inside else ""
+    problem = f"unexpected '{_shown(text[position])}'"
+    return SpellingError(position, position + 1, problem, "letters, digits, '-' and '_' only", fix)
+
+
+def _misplaced(position: int, text: str, tokens: list[Token], expected: set[str]) -> SpellingError:
+    """A word that could stand somewhere, but not here."""
+    rest = text[position:]
+    word, what, filling = _word(rest), _expectation(expected, tokens), _filling(expected, tokens)
+    after_dash = tokens[-1:] and tokens[-1].type == "MINUS"
+    if after_dash and "_" + word.rstrip("0123456789") in MODIFIER_WORDS:
+        what = "modifiers right behind their pooling, joined by '_'"
+        replaced = (position - 1, position + len(word))
+        return SpellingError(position, position + len(word), f"unexpected '{word}'", what, f"_{word}", replaced)
+    if filling and tokens and not after_dash:
+        return SpellingError(position, position + 1, f"{what} is missing", what, filling, (position, position))
+    if filling and word and "NUMBER" in expected:
+        segment = rest.split("-")[0]
+        if _is_backbone(segment):
+            return SpellingError(
+                position, position + len(segment), f"{what} is missing", what, f"{filling}-", (position, position)
+            )
+        return SpellingError(position, position + len(word), f"'{_shown(word)}' isn't a number", what, filling)
+    junk = rest if expected == {"$END"} else rest[: len(word) or 1]
+    return SpellingError(position, position + len(junk), f"unexpected '{_shown(junk)}'", what, "")
 
 
 def no_modifiers(kind: str, start: int, modifier: str) -> SpellingError:
@@ -121,49 +152,75 @@ def _before(parser: Lark, text: str) -> tuple[list[Token], set[str]]:
 def _overlong(tokens: list[Token], text: str) -> SpellingError:
     last = tokens[-1]
     start, word = last.start_pos or 0, _word(text[last.start_pos :])
-    end = start + len(word)
-    if last.type == "KIND":
-        digits = word.removeprefix(last)
-        if digits.isdecimal():
-            return SpellingError(
-                start, end, f"unknown pooling '{word}'", f"'-' between '{last}' and '{digits}'", f"{last}-{digits}"
-            )
-        return _unknown_kind(start, text)
-    if last.type == "NUMBER":
-        digits = "".join(c for c in word if c in "0123456789")
-        return SpellingError(start, end, f"'{_shown(word)}' isn't a number", "digits only", digits)
-    if last.type in ("NOWIN", "REDUCED", "HEADFIX"):
+    if word.startswith("_") or last.type in ("NOWIN", "REDUCED", "HEADFIX"):
         return _unknown_modifier(start, text, tokens[:-1])
-    junk = word.removeprefix(last)
-    return SpellingError(start, end, f"unexpected '{_shown(word)}'", "letters, digits, '_', '.' or ':', then '-'", "",
-                 (end - len(junk), end))  # fmt: skip
+    end = start + len(word)
+    if last.type == "NUMBER":
+        digits = word[: len(last)]
+        glued = "_" + word[len(last) :]
+        fix = digits + glued if glued in MODIFIER_WORDS else digits
+        return SpellingError(start, end, f"'{_shown(word)}' isn't a number", "digits only", fix)
+    if last.type == "KIND":
+        return _unknown_kind(start, text)
+    return SpellingError(start, end, f"unexpected '{_shown(word)}'", "'-'", f"{last}-", (start, start + len(last)))
 
 
 def _unknown_kind(start: int, text: str) -> SpellingError:
     segment, word = text[start:].split("-", maxsplit=1)[0], _word(text[start:])
     # Digits, or a backbone, stand where the pooling should: it was left out.
-    if not word or word.isdecimal() or segment.removeprefix("dy").removesuffix("_v2") in BACKBONES:
-        left_out = {"": "nlp"}.get(word, "nlp-" if word.isdecimal() else "nlp-4-")
+    if word.isdecimal() or _is_backbone(segment):
+        left_out = "nlp-" if word.isdecimal() else "nlp-4-"
         return SpellingError(
-            start, start + max(1, len(segment)), "a pooling is missing", one_of(KINDS), left_out, (start, start)
+            start, start + len(segment), "a pooling is missing", one_of(KINDS), left_out, (start, start)
         )
+    if not word:
+        doubled = text[start : start + 1] == "-" and _word(text[start + 1 :]) in KINDS
+        problem, fix = ("unexpected '-'", "") if doubled else ("a pooling is missing", "nlp")
+        return SpellingError(
+            start, start + 1, problem, one_of(KINDS), fix, (start, start + 1) if doubled else (start, start)
+        )
+    known = max((kind for kind in KINDS if word.startswith(kind)), key=len, default="")
+    behind = word.removeprefix(known)
+    if known and behind.isdecimal():
+        expected = f"'-' between '{known}' and '{behind}'"
+        return SpellingError(start, start + len(word), f"unknown pooling '{word}'", expected, f"{known}-{behind}")
     # A kind may itself hold an underscore: take the reading that comes nearest to a valid one.
-    if (near := nearest(segment, KINDS, cutoff=0.8)) is not None and "_" in near:
+    near = nearest(segment, KINDS, cutoff=0.8)
+    if near is not None and "_" in near:
         word = segment
-    fix = near if word == segment and near else nearest(word, KINDS, cutoff=0.0)
-    return SpellingError(start, start + len(word), f"unknown pooling '{_shown(word)}'", one_of(KINDS), fix)
+    elif known and f"_{behind}" in MODIFIER_WORDS:
+        near = f"{known}_{behind}"
+    else:
+        near = nearest(word, KINDS, cutoff=0.5) or "nlp"
+    return SpellingError(start, start + len(word), f"unknown pooling '{_shown(word)}'", one_of(KINDS), near)
 
 
 def _unknown_modifier(start: int, text: str, before: list[Token]) -> SpellingError:
     word = "_" + _word(text[start + 1 :])
-    kind = next(str(token) for token in reversed(before) if token.type == "KIND")
+    end = start + len(word)
+    kind = next(token for token in reversed(before) if token.type == "KIND")
+    backbone = next((token for token in before if token.type == "BACKBONE"), None)
+    problem, expected = f"unknown modifier '{_shown(word)}'", one_of(MODIFIERS)
+    if word == "_v2" and backbone is not None:
+        moved = "_v2" + text[backbone.end_pos : start]
+        return SpellingError(start, end, problem, "'_v2' behind the backbone", moved, (backbone.end_pos or 0, end))
+    if kind + word[1:] in KINDS:
+        return SpellingError(start, end, problem, expected, word[1:])
     if not KINDS[kind].takes_modifiers:
         return no_modifiers(kind, start, word)
+    if word[1:].isdecimal() and text[end:] == "":
+        return SpellingError(start, end, problem, expected, f"-{word[1:]}")
+    for known in MODIFIER_WORDS:  # two of them glued together
+        if word.startswith(known) and "_" + word.removeprefix(known) in MODIFIER_WORDS:
+            return SpellingError(start, end, problem, expected, f"{known}_{word.removeprefix(known)}")
     stem = word.rstrip("0123456789")
-    near = nearest(stem, ["_headfix", "_nowin", "_reduced"], cutoff=0.0)
+    near = nearest(stem, MODIFIER_WORDS, cutoff=0.4)
     numbers = {"_headfix": word[len(stem) :] or "2", "_reduced": word[len(stem) :]}
-    fix = near + numbers.get(near, "") if near else ""
-    return SpellingError(start, start + len(word), f"unknown modifier '{_shown(word)}'", one_of(MODIFIERS), fix)
+    return SpellingError(start, end, problem, expected, near + numbers.get(near, "") if near else "")
+
+
+def _is_backbone(word: str) -> bool:
+    return word.removeprefix("dy").removesuffix("_v2") in BACKBONES
 
 
 def _word(text: str) -> str:

@@ -53,14 +53,22 @@ def resolve(word: Token) -> tuple[bool, Backbone, bool]:
             spelled = ("dy" if dynamic else "") + name + ("_v2" if first_block else "")
             if spelled == word and name in BACKBONES:
                 return dynamic, BACKBONES[name], first_block
-    raise SpellingError(
-        word.start_pos or 0,
-        word.end_pos or len(word),
-        f"unknown backbone '{word}'",
+    start, end = word.start_pos or 0, word.end_pos or len(word)
+    expected = (
         f"{one_of(BACKBONES)}, with 'dy' in front for dynamic convolutions, '_v2' behind for pools after the first "
-        "block; or 'prepool-'",
-        nearest(word, [*spellings(), "prepool"], cutoff=0.0),
+        "block; or 'prepool-'"
     )
+    if word.split("_")[0] in KINDS:
+        raise SpellingError(start, end, "a backbone is missing", expected, "resnet18-", (start, start))
+    dashed = word.replace("_", "-")
+    if dashed != word and dashed.split("-")[0] in (*spellings(), "prepool"):
+        raise SpellingError(start, end, f"unknown backbone '{word}'", "'-' between the parts", dashed)
+    if word == "dy":
+        raise SpellingError(
+            start, end, "'dy' stands alone", "'dy' right in front of the backbone", "dy", (start, end + 1)
+        )
+    near = "resnet18" if word == "prepool" else nearest(word, [*spellings(), "prepool"]) or "resnet18"
+    raise SpellingError(start, end, f"unknown backbone '{word}'", expected, near)
 
 
 def _strides(word: Token, backbone: Backbone) -> tuple[int, ...]:
@@ -72,8 +80,11 @@ def _strides(word: Token, backbone: Backbone) -> tuple[int, ...]:
             f"{stages} digits, one per stage, for instance {backbone.strides}",
             (word + backbone.strides[len(word) :])[:stages],
         )
-    if "0" in word:
-        raise _at(word, "a stride of 0", "digits from 1 to 9; 1 keeps the resolution", word.replace("0", "1"))
+    if (place := word.find("0")) >= 0:
+        start = (word.start_pos or 0) + place
+        problem, expected = f"a stride of 0 at stage {place + 1}", "digits from 1 to 9; 1 keeps the resolution"
+        whole = (word.start_pos or 0, word.end_pos or 0)
+        raise SpellingError(start, start + 1, problem, expected, word.replace("0", "1"), whole)
     return tuple(int(digit) for digit in word)
 
 

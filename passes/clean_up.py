@@ -11,8 +11,8 @@ from sapool.plan import Plan
 def clean_up(module: fx.GraphModule, plan: Plan, log: Log) -> None:
     """Removes dead nodes, and modules that no node calls."""
     for node in reversed(list(module.graph.nodes)):
-        # Every operation here is a function of its operands, so one whose value nobody reads may go; those that
-        # work in place write into values that die with them.
+        # Every operation of the catalogue's backbones is a function of its operands; those that work in place write
+        # into values that nothing else reads.
         if not node.users and node.op not in ("placeholder", "output"):
             log.rewrote(node.meta.get("site", ""), node.name, "dead", "nothing")
             module.graph.erase_node(node)

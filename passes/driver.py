@@ -24,14 +24,13 @@ class Driver:
     def __call__(self, rewrite: Pass) -> None:
         """Runs one pass."""
         self.log.rule = rewrite.__name__
-        before, done, start = operations(self.module), len(self.log.rewrites), time.perf_counter()
+        before, start = operations(self.module), time.perf_counter()
         rewrite(self.module, self.plan, self.log)
-        if len(self.log.rewrites) > done:
-            try:
-                self.module.graph.lint()
-            except RuntimeError as error:
-                raise AssertionError(f"the pass {self.log.rule} broke the graph: {error}") from error
-            self.module.recompile()
+        try:
+            self.module.graph.lint()
+        except RuntimeError as error:
+            raise AssertionError(f"the pass {self.log.rule} broke the graph: {error}") from error
+        self.module.recompile()
         self.log.ran(time.perf_counter() - start, before, operations(self.module))
 
 

@@ -31,6 +31,8 @@ def _insert(module: fx.GraphModule, plan: Plan, site: Site, log: Log) -> None:
         log.refused(site.name, site.name, f"a stride of {site.stride} without pooling")
         return
     anchor = next(node for node in module.graph.nodes if node.name == site.anchor)
+    if site.before is not None:
+        anchor = _read_by(module, site.before, anchor)
     pool = make_pool(site, dynamic=plan.dynamic)
     module.add_submodule(site.module, pool)
     with module.graph.inserting_after(anchor):
@@ -45,6 +47,13 @@ def _insert(module: fx.GraphModule, plan: Plan, site: Site, log: Log) -> None:
         anchor.replace_all_uses_with(node, delete_user_cb=lambda user: is_inside(module_path(user), block))
         where = f"before {block}"
     log.rewrote(site.name, site.module, where, f"{site.kind}, stride {site.stride}")
+
+
+def _read_by(module: fx.GraphModule, block: str, anchor: fx.Node) -> fx.Node:
+    """What a block reads in place of `anchor`: the value itself, or a pool that has been put on it since."""
+    pools = [user for user in anchor.users if str(user.target).startswith("pools.")]
+    readers = [source for source in pools if any(is_inside(module_path(user), block) for user in source.users)]
+    return readers[0] if readers else anchor
 
 
 def make_pool(site: Site, *, dynamic: bool) -> nn.Module:

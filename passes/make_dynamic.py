@@ -17,6 +17,8 @@ def make_dynamic(module: fx.GraphModule, plan: Plan, log: Log) -> None:
     for node in module.graph.find_nodes(op="call_module"):
         path = str(node.target)
         conv = module.get_submodule(path)
+        if isinstance(conv, DynamicConv2d):  # called a second time
+            stamp(node, log.rule, node.meta.get("site", ""))
         if isinstance(conv, nn.Conv2d):
             dynamic = DynamicConv2d.like(conv)
             module.set_submodule(path, dynamic)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from sapool.architecture import Architecture, Pooling
 from sapool.backbones import BACKBONES
@@ -18,6 +18,9 @@ from sapool.grammar.lowering import REDUCED_PATCHES
 from sapool.survey import Place, Stage, Survey
 
 Dialect = Literal["torchvision", "paper"]
+
+FORMAT = "sapool-plan-1"
+_ORIGIN = "as `sapoolc compile TEXT -o plan.json` writes it"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Site:
         kind, heads, patch, ratio, embedding, window: the pooling's numbers (semantics §3), or None.
         map: (height, width) of the pooled map, or of the convolutions' input; measured at the plan's image size.
     """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     name: str
     action: Literal["keep", "stride", "pool"]
@@ -89,6 +94,8 @@ class Plan:
         sites: in order of execution.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     architecture: str
     backbone: str
     dialect: Dialect
@@ -115,7 +122,7 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as a JSON object; `from_json` reads it back."""
-        return json.dumps({"format": "sapool-plan-1", **asdict(self)}, indent=2)
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -124,25 +131,18 @@ class Plan:
         Raises:
             InputError: the text isn't a plan.
         """
+        from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - plans are made more often than read
+
         try:
             data = json.loads(text)
-            if data.pop("format") != "sapool-plan-1":
+            if data.pop("format") != FORMAT:
                 raise ValueError
-            data["sites"] = [Site(**_tuples(site)) for site in data["sites"]]
-            return cls(**_tuples(data))
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            raise InputError(
-                "this isn't a plan: expected the JSON that `sapoolc compile TEXT -o plan.json` writes"
-            ) from None
-
-
-def _tuples(data: dict[str, Any]) -> dict[str, Any]:
-    """JSON has lists where plans have tuples."""
-    return {key: _tuple(value) for key, value in data.items()}
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(_tuple(item) for item in value) if isinstance(value, list) else value
+            plan = TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
+            if str(plan.architecture_parsed) != plan.architecture or plan.architecture_parsed.backbone != plan.backbone:
+                raise ValueError
+        except (ValidationError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            raise InputError(f"this isn't a plan: expected the JSON of format '{FORMAT}', {_ORIGIN}") from None
+        return plan
 
 
 def make_plan(

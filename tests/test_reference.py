@@ -112,9 +112,7 @@ def _training_step(model: sapool.CompiledModel, x: Tensor) -> Seen:
     return {**norms, "loss": loss.detach().double()}
 
 
-def _agree(
-    seen: Seen, expected: Seen, tolerance: dict[str, float], again: Callable[[Tensor], Seen], x: Tensor
-) -> None:
+def _agree(seen: Seen, expected: Seen, tolerance: dict[str, float], again: Callable[[Tensor], Seen], x: Tensor) -> None:
     wrong = _distances(seen, expected, tolerance)
     if not wrong:
         return

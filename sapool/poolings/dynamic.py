@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +78,13 @@ class DynamicConv2d(nn.Module):
             bias=conv.bias is not None,
         )
         return dynamic.to(conv.weight.device, conv.weight.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Memory formats are of four dimensions: kernels are converted as more output channels.
+        def convert(tensor: Tensor) -> Tensor:
+            return fn(tensor.flatten(0, 1)).unflatten(0, tensor.shape[:2]) if tensor.dim() == 5 else fn(tensor)
+
+        return super()._apply(convert, recurse)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
