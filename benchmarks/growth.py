@@ -1,0 +1,65 @@
+"""`python -m benchmarks.growth`: how time and memory of attention pools grow with the image; draws docs/growth.png.
+
+One image, forward without gradients. Times are ratios to the same network with average pools, run in turn; memory is
+what the model's own report says (fp32, streaming attention), divided by the number of pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+import matplotlib.pyplot as plt
+import torch
+from torch.utils.benchmark import Timer
+
+import sapool
+from sapool.memory import Assumptions, activation_memory
+
+_SIZES = (64, 96, 128, 192, 256, 320, 384)
+_POOLINGS = ("nlp", "nlp_headfix2", "nlp_headfix2_nowin_reduced", "nlp_headfix2_nowin_reduced0842")
+
+
+def _seconds(model: torch.nn.Module, x: torch.Tensor, repeats: int) -> list[float]:
+    timer = Timer("model(x)", globals={"model": model, "x": x}, num_threads=torch.get_num_threads())
+    return [timer.timeit(1).mean for _ in range(repeats)]
+
+
+def measure(pooling: str, size: int, repeats: int = 5) -> tuple[float, float]:
+    """Time against average pooling, and bytes of peak activations for each pixel of the image."""
+    x = torch.randn(1, 3, size, size)
+    ours = sapool.compile(f"resnet18-{pooling}-1222", image_size=size).eval()
+    plain = sapool.compile("resnet18-avgp-1222", image_size=size).eval()
+    times: tuple[list[float], list[float]] = ([], [])
+    with torch.no_grad():
+        ours(x), plain(x)
+        for _ in range(repeats):
+            times[0].extend(_seconds(ours, x, 1))
+            times[1].extend(_seconds(plain, x, 1))
+    memory = activation_memory(ours, ours.plan, Assumptions(dtype="fp32"))
+    return median(times[0]) / median(times[1]), memory.peak / size**2
+
+
+def main() -> None:
+    """Measures, prints a table and draws it."""
+    torch.set_num_threads(2)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    print("| pooling | " + " | ".join(map(str, _SIZES)) + " |\n|---|" + "---|" * len(_SIZES))
+    for pooling in _POOLINGS:
+        ratios, bytes_per_pixel = zip(*(measure(pooling, size) for size in _SIZES), strict=True)
+        print(f"| `{pooling}` | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |", flush=True)
+        left.plot(_SIZES, ratios, marker="o", label=pooling)
+        right.plot(_SIZES, bytes_per_pixel, marker="o", label=pooling)
+    left.set(xlabel="image side, pixels", ylabel="time / time with average pools", title="resnet18-*-1222, one image")
+    right.set(
+        xlabel="image side, pixels", ylabel="peak bytes (fp32) / pixel", title="peak activation memory", ylim=(0, None)
+    )
+    for axes in (left, right):
+        axes.set_xticks(_SIZES)
+        axes.grid(alpha=0.3)
+    left.legend()
+    figure.savefig(Path(__file__).parents[1] / "docs" / "growth.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()
