@@ -84,7 +84,7 @@ class DynamicConv2d(nn.Module):
         def convert(tensor: Tensor) -> Tensor:
             return fn(tensor.flatten(0, 1)).unflatten(0, tensor.shape[:2]) if tensor.dim() == 5 else fn(tensor)
 
-        return super()._apply(convert, recurse)
+        return super()._apply(convert, recurse)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
