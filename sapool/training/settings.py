@@ -114,7 +114,9 @@ class Train(_Section):
     temperature_epochs: int = Field(
         0, ge=0, description="for dy backbones: epochs in which the kernel attention's temperature falls to 1"
     )
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="Lightning's names")
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = Field(
+        "32-true", description="Lightning's names"
+    )
     channels_last: bool = False
     compile: bool = Field(False, description="torch.compile")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"

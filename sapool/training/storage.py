@@ -28,11 +28,9 @@ class Storage(CheckpointIO):
             WorkError: it can't be written; what was at `path` is still there.
         """
         try:
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except (InputError, OSError, RuntimeError) as error:
+            with replacing(path) as temporary:
+                _write(checkpoint, temporary, path)
+        except InputError as error:
             raise unwritable(path, error) from None
 
     def load_checkpoint(
@@ -49,10 +47,20 @@ class Storage(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+def _write(checkpoint: dict[str, Any], temporary: Path, path: str | Path) -> None:
+    try:
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        # Asked now, while the half-written file still fills the disk: torch's error doesn't tell the system's reason.
+        raise unwritable(path, error) from None
+
+
 def unwritable(path: str | Path, error: Exception) -> WorkError:
     """What to say when a file of the run can't be written."""
     folder = Path(path).parent
-    # torch's writer says where in the file it was; the system says why.
     why = str(error)
     try:
         state = os.statvfs(folder)

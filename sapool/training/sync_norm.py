@@ -7,36 +7,42 @@ a many-process run on a machine without GPUs, and for testing. On GPUs torch's o
 from __future__ import annotations
 
 import torch
-from lightning.pytorch.plugins import TorchSyncBatchNorm
+from lightning.pytorch.plugins.layer_sync import LayerSync
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class CPUSyncBatchNorm(nn.SyncBatchNorm):
+class CPUSyncBatchNorm(_BatchNorm):
     """Batch normalisation over the batches of all processes; (N, C, ...) to the same.
 
-    In evaluation mode, or with one process, it is plain batch normalisation.
+    In evaluation mode, or with one process, it is plain batch normalisation. It isn't a kind of torch's SyncBatchNorm,
+    because DistributedDataParallel refuses those on the CPU.
     """
 
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
     def forward(self, input: Tensor) -> Tensor:
-        if not (self.training and distributed.is_initialized() and distributed.get_world_size(self.process_group) > 1):
+        if not (self.training and distributed.is_initialized() and distributed.get_world_size() > 1):
             return super().forward(input)
         axes = [0, *range(2, input.dim())]
         shape = [1, -1, *[1] * (input.dim() - 2)]
-        local = torch.cat([input.sum(axes), input.new_tensor([input.numel() / input.shape[1]])])
+        # In double, as torch's own accumulates on the CPU.
+        x = input.double()
+        local = torch.cat([x.sum(axes), x.new_tensor([x.numel() / x.shape[1]])])
         # The all-reduce's backward sums gradients over the processes, as the chain rule wants.
-        total: Tensor = all_reduce(local, group=self.process_group)  # type: ignore[no-untyped-call]
+        total: Tensor = all_reduce(local)  # type: ignore[no-untyped-call]
         count = total[-1].detach()
         mean = total[:-1] / count
-        centred = input - mean.view(shape)
-        # Two passes, as plain batch normalisation does: E[x²] - E[x]² would lose digits.
-        squares = centred.square().sum(axes)
-        variance: Tensor = all_reduce(squares, group=self.process_group) / count  # type: ignore[no-untyped-call]
+        centred = x - mean.view(shape)
+        # Two passes: E[x²] - E[x]² would lose digits.
+        variance: Tensor = all_reduce(centred.square().sum(axes)) / count  # type: ignore[no-untyped-call]
         self._track(mean.detach(), variance.detach(), count)
         y: Tensor = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
-        return y
+        return y.to(input.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
@@ -44,16 +50,23 @@ class CPUSyncBatchNorm(nn.SyncBatchNorm):
             return
         self.num_batches_tracked.add_(1)
         weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, weight)
-        self.running_var.lerp_(variance * (count / (count - 1)), weight)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
+        unbiased = variance * (count / (count - 1))
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight)
 
 
-class CPUSync(TorchSyncBatchNorm):
+class CPUSync(LayerSync):
     """Lightning's plugin that replaces batch normalisation, with ours."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        converted: nn.Module = super().apply(model)
-        for module in converted.modules():
-            if type(module) is nn.SyncBatchNorm:
-                module.__class__ = CPUSyncBatchNorm  # the same parameters and settings, another forward
-        return converted
+        for module in model.modules():
+            # The same parameters and settings, another forward.
+            if isinstance(module, nn.BatchNorm2d):
+                module.__class__ = CPUSyncBatchNorm  # type: ignore[assignment]
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        for module in model.modules():
+            if isinstance(module, CPUSyncBatchNorm):
+                module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
+        return model

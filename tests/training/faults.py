@@ -1,6 +1,7 @@
 """`sapoolc` with a fault at a chosen place: python -m tests.training.faults WHAT:EPOCH:BATCH ARGUMENTS...
 
-WHAT is kill (SIGKILL), interrupt (Ctrl-C), nan (weights become NaN), or none. Epochs and batches count from 0.
+WHAT is kill (SIGKILL), interrupt (Ctrl-C), terminate (SIGTERM), nan (weights become NaN), or none.
+Epochs and batches count from 0.
 """
 
 from __future__ import annotations
@@ -35,9 +36,12 @@ def plant(what: str, epoch: int, batch: int) -> None:
     Randomness.on_train_batch_start = faulty
 
 
-if __name__ == "__main__":
-    fault, *arguments = sys.argv[1:]
+def run(fault: str, arguments: list[str]) -> int:
     what, *place = fault.split(":")
     if place:
         plant(what, *map(int, place))
-    sys.exit(main(arguments))
+    return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1], sys.argv[2:]))

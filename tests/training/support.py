@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 
+from tests.training.faults import run
+
 ROOT = Path(__file__).parents[2]
 FASHION = Path("/usr/share/datasets/fashion-mnist")
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 # A network with dropout and a pooling with noise, so that a forgotten random state shows.
 TINY = [
     "digits",
@@ -26,26 +30,40 @@ TINY = [
     "schedule.warmup_epochs=1",
 ]
 
-
-def start(*arguments: object, fault: str = "none", cwd: Path | None = None) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.training.faults", fault, *map(str, arguments)],
-        cwd=cwd or ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+# Processes of their own, to be killed, forked from one that has loaded what takes seconds to load.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["sapool.training.run", "sapool.training.dry_run", "tests.training.faults"])
 
 
-def sapoolc(*arguments: object, fault: str = "none", code: int = 0, cwd: Path | None = None) -> tuple[str, str]:
+def _child(fault: str, arguments: list[str], cwd: str, out: str, err: str) -> None:
+    os.chdir(cwd)
+    for stream, path in ((1, out), (2, err)):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.dup2(handle, stream)
+    sys.stdout, sys.stderr = (os.fdopen(os.dup(stream), "w", buffering=1) for stream in (1, 2))
+    sys.exit(run(fault, arguments))
+
+
+def sapoolc(
+    *arguments: object, fault: str = "none", code: int = 0, cwd: Path | None = None, wait: int = 280
+) -> tuple[str, str]:
     """Standard output and error of a command that must end with `code`."""
-    process = start(*arguments, fault=fault, cwd=cwd)
-    out, err = process.communicate(timeout=280)
-    assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
-    assert "Traceback" not in err, err
-    return out, err
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        words = [str(argument) for argument in arguments]
+        process = _context.Process(target=_child, args=(fault, words, str(cwd or ROOT), str(out), str(err)))
+        process.start()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        process.join(wait)
+        if process.exitcode is None:
+            process.kill()
+        said = out.read_text(), err.read_text()
+    assert process.exitcode == code, f"exit code {process.exitcode}\n{said[0]}\n{said[1]}"
+    assert "Traceback" not in said[1], said[1]
+    return said
 
 
 def train(folder: Path, *overrides: str, fault: str = "none", code: int = 0, options: tuple[str, ...] = ()) -> str:

@@ -118,10 +118,10 @@ def test_folder_that_is_not_empty(run):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 64 MB."""
+    """A file system of 128 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
     yield disk
