@@ -86,7 +86,9 @@ def test_told_to_stop_inside_an_epoch_and_resumed_elsewhere(whole, tmp_path, sig
     moved = folder.rename(tmp_path / "moved")
     train(moved, options=("--resume",))
     same(whole, moved)
-    assert metrics(moved) == metrics(whole)
+    # All but one row: Lightning logs a batch after the callbacks that may stop it.
+    expected = [row for row in metrics(whole) if not (row["step"] == "8" and row["train_loss_step"])]
+    assert metrics(moved) == expected
 
 
 def test_stopped_at_the_end_of_an_epoch(whole, tmp_path):
