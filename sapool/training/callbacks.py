@@ -155,6 +155,6 @@ class EpochLines(Callback):
         shown = [
             f"{name.replace('_', ' ')} {float(value):.4f}"
             for name, value in sorted(trainer.callback_metrics.items())
-            if not name.endswith("_step")
+            if not name.startswith("lr-") and not name.endswith("_step")
         ]
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown), flush=True)  # noqa: T201
