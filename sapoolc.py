@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -65,7 +66,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _fail(options: argparse.Namespace, error: BaseException, code: int) -> int:
     if options.debug:
-        raise error
+        traceback.print_exception(error)
+        return code
     told = isinstance(error, (InputError, WorkError, KeyboardInterrupt))
     kind = "" if told else f"{type(error).__name__}: "
     hint = "" if told else "\n(--debug shows where)"
@@ -190,7 +192,10 @@ def _model_options(command: argparse.ArgumentParser) -> None:
 
 
 def _indices(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 1,2,3, not '{text}'") from None
 
 
 def _given(options: argparse.Namespace) -> dict[str, object]:
@@ -327,7 +332,7 @@ def _from_plan(path: str) -> CompiledModel:
 
     import sapool
 
-    plan = sapool.Plan.from_json(text)
+    plan = sapool.Plan.from_json(text, path)
     with torch.device("meta"):
         return sapool.compile(
             plan.architecture,

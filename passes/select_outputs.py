@@ -30,4 +30,5 @@ def select_outputs(module: fx.GraphModule, plan: Plan, log: Log) -> None:
         return
     wanted = plan.out_indices if plan.out_indices is not None else range(len(features))
     output.args = ([features[index] for index in wanted],)
+    output.type = None  # the backbone's annotation was of logits
     log.rewrote("", "output", "logits", ", ".join(plan.features[index][0] for index in wanted))

@@ -48,7 +48,10 @@ def save(model: CompiledModel, path: str | Path) -> None:
         InputError: the file can't be written.
     """
     with replacing(path) as temporary:
-        torch.save(contents(model), temporary)
+        try:
+            torch.save(contents(model), temporary)
+        except RuntimeError as error:  # torch's own words for a write that fails midway
+            raise InputError(f"{path} can't be written: {_first_line(error)}; is the disk full?") from None
 
 
 def load(path: str | Path) -> CompiledModel:
@@ -78,4 +81,6 @@ def restore(content: dict[str, Any], path: str | Path) -> CompiledModel:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """What an exception says, without the heading that torch puts over lists of keys."""
+    lines = [line.strip() for line in str(error).splitlines() if not line.endswith(":")]
+    return (lines or [type(error).__name__])[0].rstrip(". ")

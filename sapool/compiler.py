@@ -123,7 +123,7 @@ def _published(builder: str) -> dict[str, Tensor]:
     entry = models.get_model_weights(builder)["DEFAULT"]
     try:
         return dict(entry.get_state_dict(progress=False, check_hash=True))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # no network, or a file that isn't what its hash says
         raise WeightsError(
             f"the published weights {entry} can't be fetched from {entry.url} ({error}); download that file elsewhere "
             "and give its path as weights"

@@ -125,8 +125,8 @@ class Plan:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """Reads what `to_json` wrote.
+    def from_json(cls, text: str, source: str = "this") -> Plan:
+        """Reads what `to_json` wrote; `source` is for messages.
 
         Raises:
             InputError: the text isn't a plan.
@@ -141,7 +141,7 @@ class Plan:
             if str(plan.architecture_parsed) != plan.architecture or plan.architecture_parsed.backbone != plan.backbone:
                 raise ValueError
         except (ValidationError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            raise InputError(f"this isn't a plan: expected the JSON of format '{FORMAT}', {_ORIGIN}") from None
+            raise InputError(f"{source} isn't a plan: expected the JSON of format '{FORMAT}', {_ORIGIN}") from None
         return plan
 
 

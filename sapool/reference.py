@@ -86,9 +86,9 @@ def convert_reference_state_dict(
 
 
 def convert_what_fits(state_dict: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """The same, leaving keys that fit nowhere as they are."""
+    """The same, leaving names that fit nowhere as they are, but for their prefix."""
     names = _names(architecture, state_dict)
-    return {names.get(_bare(key), key): value for key, value in state_dict.items()}
+    return {names.get(_bare(key), _bare(key)): value for key, value in state_dict.items()}
 
 
 def is_reference(keys: Iterable[str]) -> bool:
@@ -160,6 +160,7 @@ def _renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
 
 
 def _hint(name: str, names: Mapping[str, str], architecture: Architecture | str) -> str:
-    if "offset_conv" in name and "mixp" in str(architecture) and "dfmixp" not in str(architecture):
+    deformable = any(mark in name for mark in ("offset_conv", "m_conv", "downsample.0.conv."))
+    if deformable and "mixp" in str(architecture) and "dfmixp" not in str(architecture):
         return " The published 'mixp' is deformable: it is 'dfmixp' here."
     return did_you_mean(name, names)

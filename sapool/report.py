@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from sapool.cost import baseline, costs, total
@@ -18,25 +21,39 @@ from sapool.passes.driver import operation
 from sapool.plan import COLUMNS, table
 
 
+class _Output(Console):
+    """A console that leaves a closed pipe to the command line, which ends quietly."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console(*, stderr: bool = False) -> Console:
-    """Standard output (or error): coloured and fitted to a terminal, plain and never wrapped where a program reads."""
-    out = Console(stderr=stderr, highlight=False, soft_wrap=True)
-    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=400, no_color=True)
+    """Standard output (or error): coloured on a terminal, plain and never wrapped where a program reads."""
+    out = _Output(stderr=stderr, highlight=False)
+    return out if out.is_terminal else _Output(stderr=stderr, highlight=False, width=_ENDLESS, no_color=True)
+
+
+_ENDLESS = 100_000
 
 
 def show_table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
     """Prints a table; numbers are aligned to the right."""
     plain = not out.is_terminal
     rows = [[str(cell) for cell in row] for row in rows]
-    sheet = Table(box=None if plain else Table().box, pad_edge=False, show_edge=False)
+    sheet = Table(box=None if plain else SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
         numeric = any(row[index] for row in rows) and all(_numeric(row[index]) for row in rows)
-        sheet.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        sheet.add_column(column, justify="right" if numeric else "left")
     for row in rows:
-        sheet.add_row(*(cell.replace("[", "\\[") for cell in row))
+        sheet.add_row(*(escape(cell) for cell in row))
     if title:
         out.print(title, style=None if plain else "bold")
-    out.print(sheet)
+    # At its natural width: a terminal that is too narrow breaks lines more readably than a table breaks words.
+    fitted, natural = out.width, Measurement.get(out, out.options.update(width=_ENDLESS), sheet).maximum
+    out.width = max(fitted, natural)
+    out.print(sheet, crop=False)
+    out.width = fitted
 
 
 def _numeric(cell: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import EINVAL
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +84,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         WeightsError: no such file, not a checkpoint, or one that would run code on loading.
     """
+    expected = "expected tensors saved with torch.save"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on files that it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"no such file: {path}") from None
     except OSError as error:
-        raise WeightsError(f"{path} can't be read: {error.strerror}") from None
+        reason = (
+            "it is damaged" if error.errno == EINVAL else f"{error.strerror}"
+        )  # torch seeks where the file has ended
+        raise WeightsError(f"{path} can't be read: {reason}") from None
     except pickle.UnpicklingError as error:
-        refused = "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error).lower()
-        reason = "it holds objects that could run code" if refused and "magic" not in str(error) else "it is damaged"
-        raise WeightsError(f"{path} isn't loaded: {reason}; expected tensors saved with torch.save") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError):
-        raise WeightsError(
-            f"{path} isn't a checkpoint, or is damaged; expected tensors saved with torch.save"
-        ) from None
+        refused = any(word in str(error) for word in ("GLOBAL", "REDUCE", "Unsupported class", "not an allowed"))
+        reason = "it holds objects that could run code" if refused else "it isn't a checkpoint, or is damaged"
+        raise WeightsError(f"{path} isn't loaded: {reason}; {expected}") from None
+    except Exception:  # whatever bytes that are no checkpoint make the reader stumble over
+        raise WeightsError(f"{path} isn't loaded: it isn't a checkpoint, or is damaged; {expected}") from None
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}; expected a state dict")
     return content

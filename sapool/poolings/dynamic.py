@@ -82,9 +82,9 @@ class DynamicConv2d(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Memory formats are of four dimensions: kernels are converted as more output channels.
         def convert(tensor: Tensor) -> Tensor:
-            return fn(tensor.flatten(0, 1)).unflatten(0, tensor.shape[:2]) if tensor.dim() == 5 else fn(tensor)
+            return torch.unflatten(fn(tensor.flatten(0, 1)), 0, tensor.shape[:2]) if tensor.dim() == 5 else fn(tensor)
 
-        return super()._apply(convert, recurse)  # type: ignore[no-untyped-call]
+        return super()._apply(convert, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape

@@ -122,6 +122,7 @@ class SelfAttentivePool(nn.Module):
 
 def _group_size(norm: nn.Module) -> int:
     """Over how many processes a batch norm takes its statistics."""
-    if isinstance(norm, nn.SyncBatchNorm) and torch.distributed.is_initialized():
+    # Of torch's batch norms, and of those that stand in for them, only the synchronised ones have a group.
+    if hasattr(norm, "process_group") and torch.distributed.is_initialized():
         return torch.distributed.get_world_size(norm.process_group)
     return 1

@@ -20,6 +20,9 @@ class CPUSyncBatchNorm(_BatchNorm):
     because DistributedDataParallel refuses those on the CPU.
     """
 
+    process_group = None
+    """All processes, as torch's SyncBatchNorm spells it."""
+
     def _check_input_dim(self, input: Tensor) -> None:
         pass
 

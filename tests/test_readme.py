@@ -1,0 +1,115 @@
+"""The README says what is so: its examples are run, and its table is held to the catalogues."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision import models
+from torchvision.models import WeightsEnum
+
+import sapoolc
+from sapool.backbones import BACKBONES
+from sapool.kinds import KINDS, MODIFIERS
+from sapool.recipes import names
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def blocks(text: str, language: str = "") -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def stripped(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip().splitlines()]
+
+
+EXAMPLES = [block for block in blocks(README) if block.startswith("$ sapoolc ")]
+
+
+def test_set_up_has_two_commands() -> None:
+    """Whoever checks the README takes these, and runs them on a fresh machine."""
+    assert len(blocks(section("Set up"), "sh")) == 2
+    assert len(blocks(README, "sh")) == 2
+    assert all("python3 -m venv .venv && " in block for block in blocks(section("Set up"), "sh"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.splitlines()[0])
+def test_example_prints_what_the_readme_shows(
+    example: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    command, shown = example.split("\n", 1)
+    code = sapoolc.main(shlex.split(command)[2:])
+    out, err = capsys.readouterr()
+    refused = shown.startswith("sapoolc: ")
+    assert code == (2 if refused else 0)
+    assert stripped(err if refused else out) == stripped(shown)
+    assert (out if refused else err) == ""
+
+
+def test_examples_are_of_a_success_and_a_mistake() -> None:
+    commands = [shlex.split(example.splitlines()[0])[1:] for example in EXAMPLES]
+    assert ["sapoolc", "compile", "prepool-nlp-4-resnet18-nlp-1222"] in commands
+    assert any("\nsapoolc: " in example for example in EXAMPLES)
+
+
+def test_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The block as it stands, but for the download, which gives random numbers of the real shapes."""
+    monkeypatch.chdir(tmp_path)
+    state = models.resnet18().state_dict()
+    asked = []
+
+    def fetch(entry: WeightsEnum, **_: Any) -> dict[str, Tensor]:
+        asked.append(entry)
+        return state
+
+    monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", fetch)
+    (block,) = blocks(section("The library"), "python")
+    values: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), values)
+
+    assert values["logits"].shape == (2, 10)
+    assert [tuple(y.shape) for y in values["maps"]] == [(1, 128, 14, 14), (1, 256, 7, 7), (1, 512, 3, 3)]
+    assert asked == [models.ResNet18_Weights.DEFAULT]
+    backbone = values["backbone"]
+    assert torch.equal(backbone.get_parameter("layer3.0.conv1.weight"), state["layer3.0.conv1.weight"])
+    figures, transfer = capsys.readouterr().out.splitlines()
+    model = values["model"]
+    assert figures.split() == [str(model.plan.site("stage2").heads), str(len(model.rewrites)), "32"]
+    assert transfer.startswith("120 tensors transferred, ")
+    assert "pools.stage4.*" in transfer
+    assert transfer.endswith("dropped: fc.weight (no such key), fc.bias (no such key)")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+@pytest.mark.parametrize(
+    "name", [*BACKBONES, *KINDS, *(f"_{name}" for name in MODIFIERS), "_v2", "dy", "prepool-<pooling>-<stride>"]
+)
+def test_language_table_names(name: str) -> None:
+    table = [line for line in section("The language").splitlines() if line.startswith("|")]
+    assert any(f"`{name}`" in line for line in table)
+
+
+def test_language_table_names_nothing_else() -> None:
+    """Every word of the rows of backbones and poolings is of the catalogues."""
+    rows = [line.split("|")[2] for line in section("The language").splitlines() if line.startswith("|")]
+    words = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+    assert words == {*BACKBONES, *KINDS}
+
+
+def test_recipes_are_shipped() -> None:
+    trained = re.findall(r"sapoolc train (\w+)", README)
+    assert "digits" in trained
+    assert set(trained) - {"RECIPE"} <= set(names())
