@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
@@ -120,7 +122,7 @@ class SelfAttentivePool(nn.Module):
         return f"stride={self.stride}, patch={self.patch}, window={self.window}"
 
 
-def _group_size(norm: nn.Module) -> int:
+def _group_size(norm: Any) -> int:
     """Over how many processes a batch norm takes its statistics."""
     # Of torch's batch norms, and of those that stand in for them, only the synchronised ones have a group.
     if hasattr(norm, "process_group") and torch.distributed.is_initialized():
