@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from sapool.errors import ArchitectureError as ArchitectureError
     from sapool.errors import InputError as InputError
     from sapool.grammar import parse as parse
+    from sapool.inference import optimize as optimize
     from sapool.model import CompiledModel as CompiledModel
-    from sapool.optimize import optimize as optimize
     from sapool.plan import Plan as Plan
     from sapool.reference import convert_reference_state_dict as convert_reference_state_dict
 
@@ -41,7 +41,7 @@ _HOMES = {
     "compile": "sapool.compiler",
     "convert_reference_state_dict": "sapool.reference",
     "load": "sapool.checkpoint",
-    "optimize": "sapool.optimize",
+    "optimize": "sapool.inference",
     "parse": "sapool.grammar",
     "save": "sapool.checkpoint",
 }

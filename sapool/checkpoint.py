@@ -10,8 +10,8 @@ import torch
 from sapool.atomic import replacing
 from sapool.compiler import compile
 from sapool.errors import InputError, WeightsError
+from sapool.inference import optimize
 from sapool.model import CompiledModel
-from sapool.optimize import optimize
 from sapool.weights import read_checkpoint
 
 FORMAT = "sapool-model-1"
