@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import fx, nn
 
 from sapool.backbones import BACKBONES
+from sapool.passes.driver import bypass
 from sapool.passes.record import Log
 from sapool.plan import Plan
 
@@ -19,9 +20,7 @@ def adopt_dialect(module: fx.GraphModule, plan: Plan, log: Log) -> None:
         if path in replaced:
             log.refused("stem", path, "the prepool takes its place")
         elif arguments is None:
-            for node in list(module.graph.find_nodes(op="call_module", target=path)):
-                node.replace_all_uses_with(node.args[0])
-                module.graph.erase_node(node)
+            bypass(module, path)
             log.rewrote("classifier", path, old, "nothing")
         else:
             new = nn.MaxPool2d(**arguments)  # type: ignore[arg-type]

@@ -48,6 +48,13 @@ def operation(module: fx.GraphModule, node: fx.Node) -> str:
     return node.op
 
 
+def bypass(module: fx.GraphModule, path: str) -> None:
+    """Takes every call of a module out of the graph; its operand takes its place."""
+    for node in list(module.graph.find_nodes(op="call_module", target=path)):
+        node.replace_all_uses_with(node.args[0])
+        module.graph.erase_node(node)
+
+
 def stamp(node: fx.Node, rule: str, site: str) -> fx.Node:
     """Marks a node with the rule that made it, and the site it was made for."""
     node.meta["rule"], node.meta["site"] = rule, site

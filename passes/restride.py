@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx, nn
 
 from sapool.dataflow import is_inside, module_path
-from sapool.passes.driver import stamp
+from sapool.passes.driver import bypass, stamp
 from sapool.passes.record import Log
 from sapool.plan import Plan, Site
 
@@ -19,7 +19,8 @@ def restride(module: fx.GraphModule, plan: Plan, log: Log) -> None:
         for path in site.convs:
             _set_stride(module, site, path, log)
         if site.removes is not None:
-            _remove(module, site, site.removes, log)
+            log.rewrote(site.name, site.removes, module.get_submodule(site.removes), "nothing")
+            bypass(module, site.removes)
         if site.shortcut is not None:
             _project(module, site, site.shortcut, log)
     for node in module.graph.find_nodes(op="call_module"):
@@ -39,13 +40,6 @@ def _set_stride(module: fx.GraphModule, site: Site, path: str, log: Log) -> None
     conv.stride = (stride, stride)
     for node in module.graph.find_nodes(op="call_module", target=path):
         stamp(node, log.rule, site.name)
-
-
-def _remove(module: fx.GraphModule, site: Site, path: str, log: Log) -> None:
-    log.rewrote(site.name, path, module.get_submodule(path), "nothing")
-    for node in list(module.graph.find_nodes(op="call_module", target=path)):
-        node.replace_all_uses_with(node.args[0])
-        module.graph.erase_node(node)
 
 
 def _project(module: fx.GraphModule, site: Site, block: str, log: Log) -> None:
