@@ -209,28 +209,30 @@ def compile_(options: argparse.Namespace) -> int:
     if options.output and suffix not in (".pt", ".pth", ".json", ".py"):
         raise InputError(f"{options.output}: the suffix says what is written; expected .pt, .json or .py")
     model = _compile(options.text, options, real=suffix in (".pt", ".pth"))
+    from sapool.assessment import assess
     from sapool.cost import parts_of
     from sapool.diagnostics import diagnose, unacknowledged
-    from sapool.memory import activation_memory, parse_size, to_blame
+    from sapool.memory import parse_size, to_blame
     from sapool.report import as_data, console, count, show_findings, show_summary
 
     budget = parse_size(options.budget) if options.budget else None
-    assumptions = _assumptions(options)
-    findings = unacknowledged(diagnose(model), options.acknowledge)
+    assessed = assess(model, _assumptions(options))
+    findings, memory = unacknowledged(diagnose(model, assessed), options.acknowledge), assessed.memory
     if findings and options.strict:
         raise InputError("\n".join(map(str, findings)))
     if options.output:
         _write(model, options.output)
     if options.json:
-        print(json.dumps(as_data(model, assumptions), indent=2))
-        memory = activation_memory(model, model.plan, assumptions)
+        print(json.dumps(as_data(model, assessed, findings), indent=2))
     else:
         out = console()
-        memory = show_summary(out, model, assumptions)
+        show_summary(out, model, assessed)
         show_findings(out, findings)
     if budget is None or memory.peak <= budget:
         return 0
-    blamed = ", ".join(f"{part} ({count(needed)})" for part, needed in to_blame(memory, budget, parts_of(model)))
+    blamed = ", ".join(
+        f"{part} ({count(needed)})" for part, needed in to_blame(memory, budget, parts_of(model, model.plan))
+    )
     print(f"sapoolc: activations of {count(memory.peak)} bytes exceed {count(budget)}: {blamed}", file=sys.stderr)
     return 1
 
@@ -273,8 +275,8 @@ def _write(model: CompiledModel, path: str) -> None:
 def inspect(options: argparse.Namespace) -> int:
     """`sapoolc inspect`."""
     model = _open(options)
+    from sapool.assessment import assess
     from sapool.diagnostics import diagnose
-    from sapool.memory import activation_memory
     from sapool.report import (
         as_data,
         console,
@@ -285,20 +287,21 @@ def inspect(options: argparse.Namespace) -> int:
         show_timeline,
     )
 
-    assumptions = _assumptions(options)
+    assessed = assess(model, _assumptions(options))
+    findings = diagnose(model, assessed)
     if options.json:
-        print(json.dumps(as_data(model, assumptions, graph=True), indent=2))
+        print(json.dumps(as_data(model, assessed, findings, graph=True), indent=2))
         return 0
     out = console()
     everything = not (options.rewrites or options.nodes or options.code or options.timeline)
     if everything:
-        show_summary(out, model, assumptions)
-        show_findings(out, diagnose(model))
+        show_summary(out, model, assessed)
+        show_findings(out, findings)
         out.print()
     if everything or options.rewrites:
         show_rewrites(out, model)
     if options.timeline:
-        show_timeline(out, activation_memory(model, model.plan, assumptions))
+        show_timeline(out, assessed.memory)
     if everything or options.nodes:
         out.print() if everything else None
         show_nodes(out, model)

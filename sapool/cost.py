@@ -11,8 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sapool.backbones import BACKBONES
 from sapool.dataflow import is_inside, module_path
-from sapool.memory import unmodified
-from sapool.model import CompiledModel
 from sapool.plan import Plan
 from sapool.shapes import on_meta
 
@@ -33,27 +31,18 @@ class Cost:
     macs: int
 
 
-def costs(model: CompiledModel) -> list[Cost]:
-    """The parts' costs for one square image of the plan's size, in order of execution."""
-    return _costs(model, model.plan)
-
-
 def total(parts: list[Cost]) -> Cost:
     """The sum of the parts."""
     return Cost("total", sum(part.parameters for part in parts), sum(part.macs for part in parts))
 
 
-def baseline(plan: Plan) -> Cost:
-    """The unmodified backbone's cost at the plan's size, with its own classifier."""
-    return total(_costs(unmodified(plan), plan))
-
-
-def _costs(module: fx.GraphModule, plan: Plan) -> list[Cost]:
+def costs(module: fx.GraphModule, plan: Plan) -> list[Cost]:
+    """The costs of a network's parts for one square image of its plan's size, in order of execution."""
     counter = _Counter(on_meta(module))
     with torch.no_grad():
         counter.count(torch.empty(1, 3, plan.image_size, plan.image_size, device="meta"))
     order: dict[str, list[int]] = {}
-    parts = _parts(module, plan)
+    parts = parts_of(module, plan)
     seen: set[str] = set()
     for node in module.graph.nodes:
         if node.op in ("placeholder", "output"):
@@ -70,12 +59,8 @@ def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def parts_of(model: CompiledModel) -> dict[str, str]:
-    """The part that each of a model's nodes belongs to, by the node's name."""
-    return _parts(model, model.plan)
-
-
-def _parts(module: fx.GraphModule, plan: Plan) -> dict[str, str]:
+def parts_of(module: fx.GraphModule, plan: Plan) -> dict[str, str]:
+    """The part that each node of a graph belongs to, by the node's name."""
     entry = BACKBONES[plan.backbone]
     stages = enumerate(entry.stages, start=1)
     prefixes = {path.removesuffix(".*"): f"stage{number}" for number, paths in stages for path in paths}

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
-from sapool.cost import costs, total
-from sapool.errors import InputError, did_you_mean
+from sapool.assessment import Assessment, assess
+from sapool.codes import check_codes
 from sapool.grammar import parse
 from sapool.kinds import KINDS
-from sapool.memory import activation_memory, unmodified
 from sapool.model import CompiledModel
 from sapool.passes.cancel_attention import cancelled
 from sapool.plan import Plan, Site
-
-CODES: Mapping[str, str] = MappingProxyType(
-    {
-        "cancelled-attention": "window normalisation cancels a pool's attention",
-        "one-token": "a pool's attention has a single token",
-        "lost-rows": "a pool drops rows or columns of its map",
-        "prepool-raises-peak": "a prepool needs more memory than the backbone's own stem",
-        "attention-dominates": "a pool's attention costs more than the rest of the network",
-    }
-)
-"""Every code with what it means; each has a section in docs/diagnostics.md."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +19,7 @@ class Diagnostic:
     """One finding.
 
     Attributes:
-        code: a key of `CODES`.
+        code: a key of `sapool.codes.CODES`.
         site: where.
         message: what, why, and what to do, in a sentence or two.
     """
@@ -45,9 +32,14 @@ class Diagnostic:
         return f"{self.code}: {self.message}"
 
 
-def diagnose(model: CompiledModel) -> list[Diagnostic]:
-    """Everything there is to tell of a model, at its plan's image size."""
-    return [*_of_plan(model.plan, optimized=model.origin.optimized), *_of_memory(model), *_of_cost(model)]
+def diagnose(model: CompiledModel, assessed: Assessment | None = None) -> list[Diagnostic]:
+    """Everything there is to tell of a model at its plan's image size; `assessed` if it has been measured already."""
+    plan, assessed = model.plan, assessed or assess(model)
+    return [
+        *_of_plan(plan, optimized=model.origin.optimized),
+        *_of_memory(plan, assessed),
+        *_of_cost(plan, assessed.whole.macs),
+    ]
 
 
 def unacknowledged(findings: Iterable[Diagnostic], acknowledged: Iterable[str]) -> list[Diagnostic]:
@@ -57,10 +49,7 @@ def unacknowledged(findings: Iterable[Diagnostic], acknowledged: Iterable[str]) 
         InputError: a code that there isn't.
     """
     known = list(acknowledged)
-    for code in known:
-        if code not in CODES:
-            known_codes = ", ".join(CODES)
-            raise InputError(f"there is no diagnostic '{code}'; there are {known_codes}.{did_you_mean(code, CODES)}")
+    check_codes(known)
     return [finding for finding in findings if finding.code not in known]
 
 
@@ -106,11 +95,10 @@ def _size(site: Site) -> str:
     return "x".join(map(str, site.map or ()))
 
 
-def _of_memory(model: CompiledModel) -> Iterable[Diagnostic]:
-    plan = model.plan
+def _of_memory(plan: Plan, assessed: Assessment) -> Iterable[Diagnostic]:
     if not any(site.name == "prepool" and site.action == "pool" for site in plan.sites):
         return
-    ours, plain = activation_memory(model, plan).peak, activation_memory(unmodified(plan), plan).peak
+    ours, plain = assessed.memory.peak, assessed.plain_memory.peak
     if ours > plain:
         message = (
             f"the peak activation memory is {ours / plain:.1f} times that of the unmodified {plan.backbone}, because "
@@ -119,9 +107,8 @@ def _of_memory(model: CompiledModel) -> Iterable[Diagnostic]:
         yield Diagnostic("prepool-raises-peak", "prepool", message)
 
 
-def _of_cost(model: CompiledModel) -> Iterable[Diagnostic]:
-    macs = total(costs(model)).macs
-    for site in model.plan.sites:
+def _of_cost(plan: Plan, macs: int) -> Iterable[Diagnostic]:
+    for site in plan.sites:
         if site.tokens is None or site.embedding is None:
             continue
         attention = 2 * site.tokens**2 * site.embedding

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from sapool.cost import baseline, costs, total
-from sapool.diagnostics import Diagnostic, diagnose
-from sapool.memory import Assumptions, Memory, activation_memory, unmodified
+from sapool.assessment import Assessment
+from sapool.diagnostics import Diagnostic
+from sapool.memory import Memory
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
 from sapool.plan import COLUMNS, table
@@ -60,18 +60,16 @@ def _numeric(cell: str) -> bool:
     return not cell or cell[0].isdigit()
 
 
-def show_summary(out: Console, model: CompiledModel, assumptions: Assumptions | None = None) -> Memory:
-    """The plan, the cost and the findings, as `sapoolc compile` prints them; returns the memory profile."""
-    plan, parts = model.plan, costs(model)
-    whole, plain = total(parts), baseline(plan)
-    memory = activation_memory(model, plan, assumptions)
-    plain_memory = activation_memory(unmodified(plan), plan, assumptions)
+def show_summary(out: Console, model: CompiledModel, assessed: Assessment) -> None:
+    """The plan and the cost, as `sapoolc compile` prints them."""
+    plan, whole, plain = model.plan, assessed.whole, assessed.plain
+    memory, plain_memory = assessed.memory, assessed.plain_memory
     size = f"{plan.image_size}x{plan.image_size}"
     tuned = ", optimized" if model.origin.optimized else ""
     out.print(f"{plan.architecture}  ({plan.backbone}, {plan.dialect} dialect, {size}{tuned})\n", markup=False)
     show_table(out, COLUMNS, table(plan), title="plan")
     out.print()
-    rows = [(part.part, count(part.parameters), count(part.macs)) for part in parts]
+    rows = [(part.part, count(part.parameters), count(part.macs)) for part in assessed.parts]
     show_table(out, ("part", "parameters", "MACs"), rows, title="cost of the parts, for one image")
     out.print()
     figures = [
@@ -89,7 +87,6 @@ def show_summary(out: Console, model: CompiledModel, assumptions: Assumptions | 
     out.print(f"\nactivations: {memory.assumptions}; peak in {worst.part} ({worst.operation})", markup=False)
     if model.transfer is not None:
         out.print(f"weights: {model.transfer}", markup=False)
-    return memory
 
 
 def show_findings(out: Console, findings: Iterable[Diagnostic]) -> None:
@@ -138,18 +135,18 @@ def nodes(model: CompiledModel) -> list[dict[str, str]]:
     ]
 
 
-def as_data(model: CompiledModel, assumptions: Assumptions | None = None, *, graph: bool = False) -> dict[str, Any]:
+def as_data(
+    model: CompiledModel, assessed: Assessment, findings: Iterable[Diagnostic], *, graph: bool = False
+) -> dict[str, Any]:
     """What `--json` prints: plan, cost and findings, and with `graph` the timeline, rewrites and nodes too."""
-    parts = costs(model)
-    memory = activation_memory(model, model.plan, assumptions)
-    plain = activation_memory(unmodified(model.plan), model.plan, assumptions)
+    memory, plain = assessed.memory, assessed.plain_memory
     data: dict[str, Any] = {
         "architecture": model.plan.architecture,
         "plan": json.loads(model.plan.to_json()),
         "cost": {
-            "parts": [asdict(part) for part in parts],
-            "total": asdict(total(parts)),
-            "unmodified": asdict(baseline(model.plan)),
+            "parts": [asdict(part) for part in assessed.parts],
+            "total": asdict(assessed.whole),
+            "unmodified": asdict(assessed.plain),
         },
         "memory": {
             "assumptions": asdict(memory.assumptions),
@@ -158,7 +155,7 @@ def as_data(model: CompiledModel, assumptions: Assumptions | None = None, *, gra
             "worst": asdict(memory.worst),
             "unmodified": {"peak": plain.peak, "arena": plain.arena},
         },
-        "diagnostics": [asdict(finding) for finding in diagnose(model)],
+        "diagnostics": [asdict(finding) for finding in findings],
         "features": [asdict(feature) for feature in model.feature_info],
     }
     if model.transfer is not None:

@@ -122,7 +122,7 @@ def test_compile_prints_plan_and_cost(run: Run) -> None:
     assert lines[3:9] == PLAN.splitlines()
     rows = [line.split() for line in lines]
     model, plain = compiled(TEXT), models.resnet18(num_classes=10)
-    for part in costs(model):
+    for part in costs(model, model.plan):
         assert [part.part, f"{part.parameters:,}", f"{part.macs:,}"] in rows
     ours, theirs = (sum(parameter.numel() for parameter in module.parameters()) for module in (model, plain))
     for shown in (f"{ours:,}", f"{theirs:,}", f"{ours / theirs:.2f}x", "148,050,944"):

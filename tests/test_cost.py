@@ -10,7 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 import sapool
-from sapool.cost import Cost, baseline, costs, total
+from sapool import cost
+from sapool.cost import Cost, total
+from sapool.memory import unmodified
 from sapool.plan import Site
 from sapool.poolings.dynamic import DynamicConv2d
 
@@ -19,6 +21,10 @@ def compiled(text: str, **options: Any) -> sapool.CompiledModel:
     """A model without numbers."""
     with torch.device("meta"):
         return sapool.compile(text, **options)
+
+
+def costs(model: sapool.CompiledModel) -> list[Cost]:
+    return cost.costs(model, model.plan)
 
 
 def macs(parts: list[Cost]) -> dict[str, int]:
@@ -44,12 +50,12 @@ def test_literatures_numbers(text: str, builder: str, millions: float) -> None:
     entry = models.get_model_weights(builder)["DEFAULT"]
     assert whole.macs / 1e9 == pytest.approx(entry.meta["_ops"], abs=1.1e-3)  # given to three places, cut off
     assert whole.parameters == entry.meta["num_params"]
-    assert baseline(model.plan) == whole
+    assert total(cost.costs(unmodified(model.plan), model.plan)) == whole
 
 
 def test_baseline_has_the_plans_size_and_classes() -> None:
     plan = compiled("prepool-nlp-4-resnet18-lip-1222", image_size=64, num_classes=10).plan
-    plain = baseline(plan)
+    plain = total(cost.costs(unmodified(plan), plan))
     assert plain == total(costs(compiled("resnet18-skip-1222", image_size=64, num_classes=10)))
     assert plain.parameters == sum(p.numel() for p in models.resnet18(num_classes=10).parameters())
 
@@ -202,7 +208,7 @@ def test_dynamic_convolutions(text: str) -> None:
         assert conv.weight.shape[0] == 4
         assert conv.bias is None
     assert len(convolutions) == {"dyresnet18-skip-1222": 20, "dymobilenet-skip-1222121": 52}[text]
-    assert total(costs(model)).macs == baseline(model.plan).macs + more
+    assert total(costs(model)).macs == total(cost.costs(unmodified(model.plan), model.plan)).macs + more
 
 
 def test_dynamic_poolings_cost_more() -> None:

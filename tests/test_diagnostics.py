@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import sapool
-from sapool.diagnostics import CODES, diagnose, unacknowledged
+from sapool.codes import CODES
+from sapool.diagnostics import diagnose, unacknowledged
 
 
 def _findings(text: str, size: int = 224) -> dict[tuple[str, str], str]:

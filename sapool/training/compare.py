@@ -67,7 +67,7 @@ def _read(folder: Path) -> dict[str, Any]:
         model = compile(
             recipe.architecture, num_classes=classes, dialect=recipe.dialect, image_size=recipe.data.image_size
         )
-    whole = total(costs(model))
+    whole = total(costs(model, model.plan))
     return {
         "run": folder.name,
         "architecture": recipe.architecture,

@@ -8,7 +8,9 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from sapool.report import console, count, show_summary
+from sapool.assessment import assess
+from sapool.diagnostics import diagnose, unacknowledged
+from sapool.report import console, count, show_findings, show_summary
 from sapool.training.data import DataModule
 from sapool.training.run import build, make_trainer, quiet
 from sapool.training.settings import Recipe
@@ -49,7 +51,9 @@ def dry_run(recipe: Recipe) -> int:
     data = DataModule(recipe)
     model = build(recipe, len(data.classes))
     out = console()
-    show_summary(out, model)
+    assessed = assess(model)
+    show_summary(out, model, assessed)
+    show_findings(out, unacknowledged(diagnose(model, assessed), recipe.acknowledge))
     watch = Stopwatch()
     trainer = make_trainer(recipe, None, [watch])
     trainer.fit(Classification(model, recipe), datamodule=data)

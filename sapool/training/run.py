@@ -25,8 +25,9 @@ from lightning.pytorch.profilers import SimpleProfiler
 from sapool import checkpoint
 from sapool.atomic import write_text
 from sapool.compiler import compile
+from sapool.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel
-from sapool.report import console, count, show_table
+from sapool.report import console, count, show_findings, show_table
 from sapool.training import folder, history
 from sapool.training.callbacks import EpochLines, Randomness, Saving, Temperature
 from sapool.training.data import DataModule
@@ -103,6 +104,7 @@ def _begin(recipe: Recipe, path: Path, model: CompiledModel, resume: bool) -> No
     out.print(f"{recipe.architecture}: {count(parameters)} parameters; run in {path}", markup=False)
     if recipe.select == "test":
         out.print("select = test: epochs are chosen on the test set, so its accuracy flatters")
+    show_findings(out, unacknowledged(diagnose(model), recipe.acknowledge))
 
 
 def build(recipe: Recipe, classes: int, *, resuming: bool = False) -> CompiledModel:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from sapool.codes import CODES, check_codes
 from sapool.grammar import parse
 from sapool.plan import Dialect
 from sapool.training.catalogue import DATA_SETS, Augmentation
@@ -152,6 +153,11 @@ class Recipe(_Section):
     select: Literal["val", "test"] = Field(
         "val", description="what chooses the best epoch: held-out training images, or (published practice) the test set"
     )
+    acknowledge: tuple[str, ...] = Field(
+        (),
+        description="codes of findings that are known, see docs/diagnostics.md",
+        json_schema_extra={"items": {"enum": list(CODES)}},
+    )
     data: Data
     optimizer: Optimizer = Optimizer()  # type: ignore[call-arg]
     schedule: Schedule = Schedule()  # type: ignore[call-arg]
@@ -161,6 +167,12 @@ class Recipe(_Section):
     @classmethod
     def _canonical(cls, value: str) -> str:
         return str(parse(value))
+
+    @field_validator("acknowledge")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_codes(value)
+        return value
 
     @model_validator(mode="after")
     def _possible(self) -> Recipe:

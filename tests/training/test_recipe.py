@@ -42,6 +42,7 @@ def test_schema_takes_every_shipped_recipe_and_what_is_saved_of_it(name):
         'architecture = "resnet18-nlp-1222"',
         'extends = "digits"\ntypo = 1',
         'extends = "digits"\n[train]\nepochs = 0',
+        'extends = "digits"\nacknowledge = ["one-tokn"]',
         'extends = "digits"\n[data]\nname = "cifar11"',
         'extends = "digits"\n[optimizer]\nlr = "fast"',
     ],
@@ -84,6 +85,7 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path):
         ("optimizer.lr=nan", "optimizer.lr: .*finite"),
         ("architecture=resnet18-nlpp-1222", "nearest valid spelling: resnet18-nlp-1222"),
         ("schedule.warmup_epochs=6", r"leaves nothing of train.epochs \(6\)"),
+        ('acknowledge=["one-tokn"]', r"there is no diagnostic 'one-tokn'.*Did you mean 'one-token'"),
         ("data.std=[0.5, 0, 0.5]", "expected positive numbers"),
     ],
 )
