@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -30,6 +31,7 @@ examples:
 """
 
 COMMANDS = ("compile", "inspect", "train", "evaluate", "predict", "heatmap", "compare", "schema", "list")
+_FILES = (".pt", ".pth", ".json")
 LISTS = ("backbones", "poolings", "modifiers", "recipes")
 
 
@@ -114,7 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print plan, cost and findings as JSON")
 
     command = add("inspect", inspect, "show the rewritten graph: sites, rewrites, nodes, code")
-    command.add_argument("text", metavar="TEXT|FILE", help="an architecture string, a model (.pt) or a plan (.json)")
+    command.add_argument(
+        "text", metavar="TEXT|FILE", help="an architecture, a backbone, a model (.pt) or a plan (.json)"
+    )
     _model_options(command)
     command.add_argument("--timeline", action="store_true", help="only what each operation holds in memory")
     command.add_argument(
@@ -163,10 +167,14 @@ def _parser() -> argparse.ArgumentParser:
 
     add("schema", schema, "print the JSON schema of recipes, for editors")
 
-    command = add("list", list_, "list what there is")
-    command.add_argument("what", choices=LISTS)
-    command.add_argument("--json", action="store_true", help="print as JSON")
+    _list_options(add("list", list_, "list what there is"))
     return parser
+
+
+def _list_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("what", choices=LISTS)
+    command.add_argument("pattern", metavar="PATTERN", nargs="?", help="only names like this, for instance 'resne*'")
+    command.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def _model_options(command: argparse.ArgumentParser) -> None:
@@ -274,6 +282,8 @@ def _write(model: CompiledModel, path: str) -> None:
 
 def inspect(options: argparse.Namespace) -> int:
     """`sapoolc inspect`."""
+    if "-" not in options.text and Path(options.text).suffix not in _FILES:
+        return _inspect_backbone(options)
     model = _open(options)
     from sapool.assessment import assess
     from sapool.diagnostics import diagnose
@@ -310,10 +320,25 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect_backbone(options: argparse.Namespace) -> int:
+    """A backbone's name alone: what was found in it, before anything is rewritten."""
+    from dataclasses import asdict
+
+    from sapool.compiler import examine
+    from sapool.report import console, show_survey
+
+    found = examine(options.text)
+    if options.json:
+        print(json.dumps({"backbone": options.text, "unchanged": found.unchanged, **asdict(found)}, indent=2))
+    else:
+        show_survey(console(), options.text, found)
+    return 0
+
+
 def _open(options: argparse.Namespace) -> CompiledModel:
     """The model that TEXT|FILE names."""
     suffix = Path(options.text).suffix
-    if suffix not in (".pt", ".pth", ".json"):
+    if suffix not in _FILES:
         return _compile(options.text, options, real=False)
     if _given(options):
         given = ", ".join("--" + name.replace("_", "-") for name in _given(options))
@@ -411,6 +436,12 @@ def schema(options: argparse.Namespace) -> int:
 def list_(options: argparse.Namespace) -> int:
     """`sapoolc list`."""
     columns, rows = _listing(options.what)
+    if options.pattern:
+        known = [row[0] for row in rows]
+        rows = [row for row in rows if fnmatch(row[0], options.pattern) or options.pattern in row[0]]
+        if not rows:
+            hint = did_you_mean(options.pattern, known)
+            raise InputError(f"none of the {options.what} is like '{options.pattern}'.{hint}")
     if options.json:
         print(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2))
         return 0
@@ -421,14 +452,13 @@ def list_(options: argparse.Namespace) -> int:
 
 
 def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    from sapool.backbones import BACKBONES
+    from sapool.backbones import BACKBONES, PLACES
     from sapool.kinds import KINDS, MODIFIERS
 
     match what:
         case "backbones":
-            places = {True: "before the first block", False: "after the last block"}
-            return ("name", "builder", "stages", "strides", "pools"), [
-                (b.name, f"torchvision {b.builder}", str(len(b.stages)), b.strides, places[b.pool_before])
+            return ("name", "stages", "strides", "parameters", "pools"), [
+                (b.name, str(len(b.stages)), b.strides, f"{b.parameters:,}", PLACES[b.pools])
                 for b in BACKBONES.values()
             ]
         case "poolings":

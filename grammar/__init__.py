@@ -9,13 +9,14 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from lark import Lark
+from lark import Lark, Token
 from lark.exceptions import UnexpectedInput
 
 from sapool.architecture import Architecture
+from sapool.backbones import OWN
 from sapool.errors import ArchitectureError
-from sapool.grammar.diagnosis import SpellingError, explain, explain_syntax
-from sapool.grammar.lowering import lower, resolve
+from sapool.grammar.diagnosis import MissingBackboneError, SpellingError, explain, explain_syntax
+from sapool.grammar.lowering import lower, resolve, strides_of
 
 # Letters are folded one by one: str.lower() may change a string's length, and then a caret would point elsewhere.
 _FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
@@ -31,10 +32,14 @@ def parser() -> Lark:
     return Lark(grammar, parser="lalr", strict=True, maybe_placeholders=True)
 
 
-def parse(text: str) -> Architecture:
+def parse(text: str, *, own: bool = False) -> Architecture:
     """Reads an architecture string such as `prepool-nlp-4-resnet18-nlp-1222`.
 
     Case doesn't matter, and modifiers may come in any order; `str()` of the result is the canonical text.
+
+    Args:
+        text: the string.
+        own: whether the backbone is the caller's own module, so that its name may be left out (`nlp-1222`).
 
     Raises:
         ArchitectureError: the string isn't of the language. Its message shows the string, the offending part, what
@@ -42,6 +47,25 @@ def parse(text: str) -> Architecture:
     """
     try:
         return _read(text)
+    except MissingBackboneError as fault:
+        if own:
+            return parse(f"{text[: fault.start]}{OWN}-{text[fault.start :]}")
+        raise explain(text, fault, _accepts) from None
+    except SpellingError as fault:
+        raise explain(text, fault, _accepts) from None
+
+
+def check_strides(architecture: Architecture, unchanged: str) -> None:
+    """Passes where an architecture has a stride for each stage; `unchanged` are the backbone's own, as measured.
+
+    Raises:
+        ArchitectureError: it has another number of them.
+    """
+    text = str(architecture)
+    digits = Token("NUMBER", "".join(map(str, architecture.strides)), start_pos=len(text) - len(architecture.strides))
+    digits.end_pos = len(text)
+    try:
+        strides_of(digits, architecture.backbone, unchanged)
     except SpellingError as fault:
         raise explain(text, fault, _accepts) from None
 

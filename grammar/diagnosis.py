@@ -10,7 +10,7 @@ from lark import Lark, Token
 from lark.exceptions import UnexpectedInput
 
 from sapool.architecture import Architecture
-from sapool.backbones import BACKBONES
+from sapool.backbones import BACKBONES, TIMM
 from sapool.errors import ArchitectureError, nearest
 from sapool.kinds import KINDS
 
@@ -40,6 +40,10 @@ class SpellingError(Exception):
         super().__init__(problem)
         self.start, self.end, self.problem, self.expected, self.fix = start, end, problem, expected, fix
         self.replace = replace or (start, end)
+
+
+class MissingBackboneError(SpellingError):
+    """A string that has no word for a backbone; one could stand at `start`."""
 
 
 def explain(text: str, fault: SpellingError, read: Callable[[str], Architecture | SpellingError]) -> ArchitectureError:
@@ -220,7 +224,11 @@ def _unknown_modifier(start: int, text: str, before: list[Token]) -> SpellingErr
 
 
 def _is_backbone(word: str) -> bool:
-    return word.removeprefix("dy").removesuffix("_v2") in BACKBONES
+    return word in BACKBONES or _bare(word) in BACKBONES or word.startswith(TIMM)
+
+
+def _bare(word: str) -> str:
+    return word.removeprefix("dy").removesuffix("_v2")
 
 
 def _word(text: str) -> str:
@@ -236,7 +244,8 @@ def _number_wanted(tokens: list[Token]) -> tuple[str, str]:
     if "PREPOOL" in types and "BACKBONE" not in types:
         return "the prepool's stride", "4"
     name = next((str(token) for token in tokens if token.type == "BACKBONE"), "resnet18")
-    return "the strides, one digit per stage", BACKBONES[name.removeprefix("dy").removesuffix("_v2")].strides
+    entry = BACKBONES.get(name) or BACKBONES.get(_bare(name))
+    return "the strides, one digit per stage", entry.strides if entry else "1222"
 
 
 def _expectation(expected: set[str], tokens: list[Token]) -> str:

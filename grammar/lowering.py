@@ -5,9 +5,9 @@ from __future__ import annotations
 from lark import Token, Tree
 
 from sapool.architecture import Architecture, Pooling, Prepool
-from sapool.backbones import BACKBONES, Backbone
+from sapool.backbones import BACKBONES, OWN, TIMM
 from sapool.errors import nearest
-from sapool.grammar.diagnosis import SpellingError, no_modifiers, one_of
+from sapool.grammar.diagnosis import MissingBackboneError, SpellingError, no_modifiers
 from sapool.kinds import KINDS
 
 # Upper bounds that no network needs, so that a slip of the keyboard is an error and not an allocation.
@@ -28,9 +28,11 @@ def lower(tree: Tree[Token]) -> Architecture:
     assert isinstance(strides, Token)
     assert isinstance(pooling, Tree)
     dynamic, backbone, first_block = resolve(name)
-    digits = _strides(strides, backbone)
+    known = BACKBONES.get(backbone)
+    # The stages of others are known when they are measured, and counted then.
+    digits = strides_of(strides, backbone, known.strides if known else "1" * len(strides))
     return Architecture(
-        backbone=backbone.name,
+        backbone=backbone,
         pooling=_pooling(pooling, digits),
         strides=digits,
         prepool=_prepool(prepool) if isinstance(prepool, Tree) else None,
@@ -40,26 +42,36 @@ def lower(tree: Tree[Token]) -> Architecture:
 
 
 def spellings() -> list[str]:
-    """Every word that may stand for a backbone."""
+    """Every word of the catalogue that may stand for a backbone."""
     return [dy + name + v2 for name in BACKBONES for dy in ("", "dy") for v2 in ("", "_v2")]
 
 
-def resolve(word: Token) -> tuple[bool, Backbone, bool]:
-    """Splits a backbone's word into `dy`, the catalogue's entry, and `_v2`."""
-    for first_block in (False, True):
-        for dynamic in (False, True):
-            name = word.removeprefix("dy") if dynamic else str(word)
-            name = name.removesuffix("_v2") if first_block else name
-            spelled = ("dy" if dynamic else "") + name + ("_v2" if first_block else "")
-            if spelled == word and name in BACKBONES:
-                return dynamic, BACKBONES[name], first_block
+def resolve(word: Token) -> tuple[bool, str, bool]:
+    """Splits a backbone's word into `dy`, its name, and `_v2`, which names may also begin or end with."""
+    found = [
+        (dynamic, name, first_block)
+        for dynamic in (False, True)
+        for first_block in (False, True)
+        for name in [_between(word, "dy" if dynamic else "", "_v2" if first_block else "")]
+        if name is not None and (name in BACKBONES or name == OWN or _of_timm(name, word))
+    ]
+    if len(found) == 1:
+        return found[0]
     start, end = word.start_pos or 0, word.end_pos or len(word)
+    if found:
+        (_, longer, _), (_, shorter, _) = sorted(found, key=lambda reading: -len(reading[1]))
+        raise SpellingError(
+            start,
+            end,
+            f"'{word}' is the backbone {longer}, or {shorter} with '_v2', pools after the first block",
+            f"a pretrained tag behind the name that is meant: {longer}.<tag> or {shorter}.<tag>_v2",
+        )
     expected = (
-        f"{one_of(BACKBONES)}, with 'dy' in front for dynamic convolutions, '_v2' behind for pools after the first "
-        "block; or 'prepool-'"
+        "a backbone (sapoolc list backbones) or timm:<name>, with 'dy' in front for dynamic convolutions, '_v2' behind "
+        "for pools after the first block; or 'prepool-'"
     )
-    if word.split("_")[0] in KINDS:
-        raise SpellingError(start, end, "a backbone is missing", expected, "resnet18-", (start, start))
+    if any(word == kind or word.startswith(f"{kind}_") for kind in KINDS):
+        raise MissingBackboneError(start, end, "a backbone is missing", expected, "resnet18-", (start, start))
     dashed = word.replace("_", "-")
     if dashed != word and dashed.split("-")[0] in (*spellings(), "prepool"):
         raise SpellingError(start, end, f"unknown backbone '{word}'", "'-' between the parts", dashed)
@@ -71,14 +83,33 @@ def resolve(word: Token) -> tuple[bool, Backbone, bool]:
     raise SpellingError(start, end, f"unknown backbone '{word}'", expected, near)
 
 
-def _strides(word: Token, backbone: Backbone) -> tuple[int, ...]:
-    stages = len(backbone.stages)
+def _between(word: str, prefix: str, suffix: str) -> str | None:
+    if not (word.startswith(prefix) and word.endswith(suffix)):
+        return None
+    return word[len(prefix) : len(word) - len(suffix)]
+
+
+def _of_timm(name: str, word: str) -> bool:
+    """Whether timm may have this backbone. It is asked only where a word can be read in two ways: that loads torch."""
+    if not name.startswith(TIMM) or name == TIMM:
+        return False
+    if not word.endswith("_v2"):
+        return True
+    from sapool.builders import import_timm  # noqa: PLC0415
+
+    model, _, tag = name.removeprefix(TIMM).partition(".")
+    return bool(import_timm().is_model(model)) and not tag.endswith("_v2")
+
+
+def strides_of(word: Token, backbone: str, unchanged: str) -> tuple[int, ...]:
+    """The strides that digits spell, one for each of `unchanged`."""
+    stages = len(unchanged)
     if len(word) != stages:
         raise _at(
             word,
-            f"{backbone.name} has {stages} stages, but '{word}' has {len(word)} digit{'s' if len(word) > 1 else ''}",
-            f"{stages} digits, one per stage, for instance {backbone.strides}",
-            (word + backbone.strides[len(word) :])[:stages],
+            f"{backbone} has {stages} stages, but '{word}' has {len(word)} digit{'s' if len(word) > 1 else ''}",
+            f"{stages} digits, one per stage, for instance {unchanged}",
+            (word + unchanged[len(word) :])[:stages],
         )
     if (place := word.find("0")) >= 0:
         start = (word.start_pos or 0) + place

@@ -14,13 +14,14 @@ def adopt_dialect(module: fx.GraphModule, plan: Plan, log: Log) -> None:
     """Replaces or drops the modules that the catalogue's entry lists under `paper`."""
     if plan.dialect != "paper":
         return
-    replaced = {site.removes for site in plan.sites}
-    for path, arguments in BACKBONES[plan.backbone].paper.items():
+    replaced = {node for site in plan.sites for node in site.removes}
+    for path, arguments in (BACKBONES[plan.backbone].paper or {}).items():
         old = module.get_submodule(path)
-        if path in replaced:
+        (node,) = module.graph.find_nodes(op="call_module", target=path)
+        if node.name in replaced:
             log.refused("stem", path, "the prepool takes its place")
         elif arguments is None:
-            bypass(module, path)
+            bypass(module, node)
             log.rewrote("classifier", path, old, "nothing")
         else:
             new = nn.MaxPool2d(**arguments)  # type: ignore[arg-type]

@@ -48,11 +48,16 @@ def operation(module: fx.GraphModule, node: fx.Node) -> str:
     return node.op
 
 
-def bypass(module: fx.GraphModule, path: str) -> None:
-    """Takes every call of a module out of the graph; its operand takes its place."""
-    for node in list(module.graph.find_nodes(op="call_module", target=path)):
-        node.replace_all_uses_with(node.args[0])
-        module.graph.erase_node(node)
+def named(module: fx.GraphModule, name: str) -> fx.Node:
+    """The node of that name."""
+    found: fx.Node = next(node for node in module.graph.nodes if node.name == name)
+    return found
+
+
+def bypass(module: fx.GraphModule, node: fx.Node) -> None:
+    """Takes a node out of the graph; its operand takes its place."""
+    node.replace_all_uses_with(node.all_input_nodes[0])
+    module.graph.erase_node(node)
 
 
 def stamp(node: fx.Node, rule: str, site: str) -> fx.Node:

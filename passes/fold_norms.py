@@ -34,17 +34,27 @@ def _fold_node(module: fx.GraphModule, node: fx.Node, norm: BatchNorm, log: Log)
     conv = (
         module.get_submodule(str(source.target)) if isinstance(source, fx.Node) and source.op == "call_module" else None
     )
-    if not isinstance(source, fx.Node) or not isinstance(conv, (nn.Conv2d, DynamicConv2d)):
-        log.refused("", path, "no convolution stands right before it")
+    if not isinstance(source, fx.Node) or not _is_plain(conv):
+        log.refused("", path, "no plain convolution stands right before it")
         return
     if len(source.users) > 1 or len(module.graph.find_nodes(op="call_module", target=source.target)) > 1:
         log.refused("", path, f"{source.target} is also used elsewhere")
         return
+    assert isinstance(conv, (nn.Conv2d, DynamicConv2d))
     module.set_submodule(str(source.target), folded(conv, norm))
-    node.replace_all_uses_with(source)
-    source.meta.update({key: node.meta[key] for key in ("feature",) if key in node.meta})
-    module.graph.erase_node(node)
+    rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]
+    if any(not isinstance(part, nn.Identity) for part in rest):
+        module.set_submodule(path, nn.Sequential(*rest))  # timm's norms bring their activation
+    else:
+        node.replace_all_uses_with(source)
+        source.meta.update({key: node.meta[key] for key in ("feature",) if key in node.meta})
+        module.graph.erase_node(node)
     log.rewrote("", path, "batch norm", f"folded into {source.target}")
+
+
+def _is_plain(conv: nn.Module | None) -> bool:
+    """Whether a module convolves with its weight as it is, which those derived from torch's may not."""
+    return type(conv) in (nn.Conv2d, DynamicConv2d) or type(conv).__name__ == "Conv2dSame"
 
 
 def _fold_sequence(sequence: nn.Sequential, path: str, site: str, log: Log) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from sapool.dataflow import is_inside, module_path
 from sapool.passes.driver import stamp
 from sapool.passes.record import Log
 from sapool.plan import Plan, Site
@@ -30,30 +29,30 @@ def _insert(module: fx.GraphModule, plan: Plan, site: Site, log: Log) -> None:
     if site.action != "pool":
         log.refused(site.name, site.name, f"a stride of {site.stride} without pooling")
         return
-    anchor = next(node for node in module.graph.nodes if node.name == site.anchor)
-    if site.before is not None:
-        anchor = _read_by(module, site.before, anchor)
+    nodes = {node.name: node for node in module.graph.nodes}
+    anchor, readers = nodes[site.anchor or ""], [nodes[name] for name in site.readers]
+    source = _now(anchor, readers)
     pool = make_pool(site, dynamic=plan.dynamic)
     module.add_submodule(site.module, pool)
-    with module.graph.inserting_after(anchor):
-        node = module.graph.create_node("call_module", site.module, (anchor,), name=site.module.replace(".", "_"))
+    with module.graph.inserting_after(source):
+        node = module.graph.create_node("call_module", site.module, (source,), name=site.module.replace(".", "_"))
     stamp(node, log.rule, site.name)
-    if site.before is None:
-        anchor.replace_all_uses_with(node, delete_user_cb=lambda user: user is not node)
-        where = f"after {anchor.name}"
-    else:
-        # Others, detectors among them, go on reading the map as it was.
-        block = site.before
-        anchor.replace_all_uses_with(node, delete_user_cb=lambda user: is_inside(module_path(user), block))
-        where = f"before {block}"
+    # Before a stage, others, detectors among them, go on reading the map as it was.
+    source.replace_all_uses_with(
+        node, delete_user_cb=lambda user: user is not node and (not readers or user in readers)
+    )
+    where = f"before {site.name}" if readers else f"after {source.name}"
     log.rewrote(site.name, site.module, where, f"{site.kind}, stride {site.stride}")
 
 
-def _read_by(module: fx.GraphModule, block: str, anchor: fx.Node) -> fx.Node:
-    """What a block reads in place of `anchor`: the value itself, or a pool that has been put on it since."""
-    pools = [user for user in anchor.users if str(user.target).startswith("pools.")]
-    readers = [source for source in pools if any(is_inside(module_path(user), block) for user in source.users)]
-    return readers[0] if readers else anchor
+def _now(anchor: fx.Node, readers: list[fx.Node]) -> fx.Node:
+    """What stands for a value now: itself, or the pool that has been put on it since."""
+    while pools := [user for user in anchor.users if str(user.target).startswith("pools.")]:
+        wanted = [pool for pool in pools if not readers or any(reader in pool.users for reader in readers)]
+        if not wanted or (not readers and len(anchor.users) > 1):
+            break
+        anchor = wanted[0]
+    return anchor
 
 
 def make_pool(site: Site, *, dynamic: bool) -> nn.Module:

@@ -19,7 +19,9 @@ def make_dynamic(module: fx.GraphModule, plan: Plan, log: Log) -> None:
         conv = module.get_submodule(path)
         if isinstance(conv, DynamicConv2d):  # called a second time
             stamp(node, log.rule, node.meta.get("site", ""))
-        if isinstance(conv, nn.Conv2d):
+        if isinstance(conv, nn.Conv2d) and type(conv) is not nn.Conv2d:
+            log.refused("", path, f"a {type(conv).__name__} computes its weight or padding by itself")
+        elif isinstance(conv, nn.Conv2d):
             dynamic = DynamicConv2d.like(conv)
             module.set_submodule(path, dynamic)
             stamp(node, log.rule, node.meta.get("site", ""))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from torch import fx, nn
 
 from sapool.errors import InputError
-from sapool.plan import Plan, Site
+from sapool.plan import Plan
 from sapool.shapes import ShapeError, propagate
+from sapool.strided import strided
+
+# An image whose number of pixels no tensor can have; strides that need it leave a single pixel of any real one.
+_FARTHEST = 10**6
 
 
 @dataclass(frozen=True)
@@ -48,29 +53,31 @@ def verify(module: fx.GraphModule, plan: Plan) -> Measurement:
     called = {str(node.target) for node in module.graph.nodes if node.op in ("call_module", "get_attr")}
     for path, _ in module.named_parameters():
         assert any(path == target or path.startswith(target + ".") for target in called), f"{path} is never used"
-    values = _measure(module, plan)
+    values, larger = _measure(module, plan)
     nodes = {node.name: node for node in module.graph.nodes}
     maps: dict[str, tuple[int, int]] = {}
     for site in plan.sites:
-        node = nodes.get(site.module.replace(".", "_")) or nodes.get(_first_conv(plan, site))
+        kept = {nodes[name]: stride for name, stride in site.strides if name in nodes}
+        for node, stride in kept.items():
+            own = strided(module, node)
+            assert own is not None
+            assert own.stride == stride, f"{node.name} has stride {own.stride}, not {stride}"
+        assert not any(name in nodes for name in site.removes), f"{site.removes} should have gone"
+        pool = nodes.get(site.module.replace(".", "_"))
+        node = pool or next(iter(kept), None)
         if node is None:
             # Only what no wanted feature map needs may have gone.
             assert site.action != "pool" or plan.features_only, f"the pool of {site.name} isn't in the graph"
             continue
-        size = values[node.args[0].name].shape
+        size = values[node.all_input_nodes[0].name].shape
         maps[site.name] = (int(size[2]), int(size[3]))
-        for path in site.convs:
-            conv: Any = module.get_submodule(path) if path in called else None
-            assert conv is None or conv.stride == (site.conv_stride, site.conv_stride), (
-                f"{path} has stride {conv.stride}"
-            )
-        if site.action == "pool":
-            pooled = values[node.name].shape
+        if pool is not None:
+            pooled = values[pool.name].shape
             assert size[1] == pooled[1] == site.channels, f"{site.name} pools {size[1]} channels, not {site.channels}"
             assert tuple(pooled[2:]) == (size[2] // site.stride, size[3] // site.stride), (
                 f"{site.name} isn't as planned"
             )
-    features = _features(plan, nodes, values)
+    features = _features(plan, nodes, values, larger)
     returned = values[module.graph.output_node().name]
     if plan.features_only:
         wanted = plan.out_indices if plan.out_indices is not None else tuple(range(len(plan.features)))
@@ -82,12 +89,14 @@ def verify(module: fx.GraphModule, plan: Plan) -> Measurement:
     return Measurement(features, maps)
 
 
-def _first_conv(plan: Plan, site: Site) -> str:
-    return site.convs[0].replace(".", "_") if site.convs else ""
+def _features(
+    plan: Plan, nodes: dict[str, fx.Node], values: dict[str, Any], larger: dict[str, Any]
+) -> tuple[Feature, ...]:
+    """Each feature with the product of the strides on its way.
 
-
-def _features(plan: Plan, nodes: dict[str, fx.Node], values: dict[str, Any]) -> tuple[Feature, ...]:
-    """Each feature with the product of the strides on its way, which its measured size must bear out."""
+    That is the slope of its side against the image's, whatever is rounded at borders: an image that is larger by a
+    multiple of all strides must have a map that is larger by just as many of its pixels.
+    """
     reduction, reductions = 1, {}
     for site in plan.sites:
         reduction *= site.stride
@@ -96,25 +105,34 @@ def _features(plan: Plan, nodes: dict[str, fx.Node], values: dict[str, Any]) -> 
     features = []
     for node in nodes.values():
         if name := node.meta.get("feature"):
-            shape = values[node.name].shape
-            exact = plan.image_size / reductions[name]
-            # Windows drop a last odd row, strided convolutions keep it: at most one pixel a site either way.
-            assert exact - 1 < shape[2] < exact + 1, f"{name} is {shape[2]} pixels high, expected about {exact:.2f}"
+            shape, grown = values[node.name].shape, larger[node.name].shape[2] - values[node.name].shape[2]
+            expected = reduction // reductions[name]
+            assert grown == expected or larger is values, (
+                f"{name} grows by {grown} pixels where {expected} are expected"
+            )
             features.append(Feature(name, int(shape[1]), reductions[name], node.name))
     return tuple(features)
 
 
-def _measure(module: fx.GraphModule, plan: Plan) -> dict[str, Any]:
-    size = plan.image_size
+def _measure(module: fx.GraphModule, plan: Plan) -> list[dict[str, Any]]:
+    """What every node returns for an image of the plan's size, and for one that is larger by all strides together."""
+    size, step = plan.image_size, prod(site.stride for site in plan.sites)
     try:
-        return propagate(module, size, size)
+        if step > _FARTHEST:
+            return propagate(module, size) * 2
+        return propagate(module, size, size + step)
     except ShapeError as error:
         smallest = _smallest(module, size)
         shape = "x".join(map(str, error.shape[2:])) if error.shape else "its"
-        known = f"the smallest that works is {smallest}" if smallest else "no size up to 4096 works"
+        if smallest is None:
+            raise InputError(
+                f"{plan.architecture} doesn't fit together: {error.node} can't take a map of {shape} pixels "
+                f"({error.reason}), and no image size up to 4096 changes that; choose other strides, or a pooling in "
+                "place of skip"
+            ) from None
         raise InputError(
             f"images of {size}x{size} are too small for {plan.architecture}: {error.node} can't take a map of {shape} "
-            f"pixels; {known} (image_size)"
+            f"pixels; the smallest that works is {smallest} (image_size)"
         ) from None
 
 
@@ -133,7 +151,7 @@ def _smallest(module: fx.GraphModule, failing: int) -> int | None:
 
 def _works(module: nn.Module, size: int) -> bool:
     try:
-        propagate(module, size, size)  # type: ignore[arg-type]
+        propagate(module, size)  # type: ignore[arg-type]
     except ShapeError:
         return False
     return True

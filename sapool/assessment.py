@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sapool.compiler import unmodified
 from sapool.cost import Cost, costs, total
-from sapool.memory import Assumptions, Memory, activation_memory, unmodified
+from sapool.memory import Assumptions, Memory, activation_memory
 from sapool.model import CompiledModel
 
 
@@ -29,7 +30,7 @@ class Assessment:
 def assess(model: CompiledModel, assumptions: Assumptions | None = None) -> Assessment:
     """Measures a model and its unmodified backbone."""
     plan, parts = model.plan, costs(model, model.plan)
-    backbone = unmodified(plan)
+    backbone = unmodified(model)
     return Assessment(
         parts=tuple(parts),
         whole=total(parts),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from sapool.atomic import replacing
+from sapool.backbones import OWN
 from sapool.compiler import compile
 from sapool.errors import InputError, WeightsError
 from sapool.inference import optimize
 from sapool.model import CompiledModel
+from sapool.shapes import on_meta
 from sapool.weights import read_checkpoint
 
 FORMAT = "sapool-model-1"
@@ -54,23 +58,32 @@ def save(model: CompiledModel, path: str | Path) -> None:
             raise InputError(f"{path} can't be written: {_first_line(error)}; is the disk full?") from None
 
 
-def load(path: str | Path) -> CompiledModel:
+def load(path: str | Path, *, backbone: nn.Module | None = None) -> CompiledModel:
     """Reads what `save` wrote, on the CPU and in training mode, as a new model would be.
 
+    Args:
+        path: the file.
+        backbone: your own network again, where the model was made of one; its weights don't matter.
+
     Raises:
+        InputError: the model was made of a network of yours, which isn't given.
         WeightsError: the file isn't such a model, or is damaged.
     """
-    return restore(read_checkpoint(path), path)
+    return restore(read_checkpoint(path), path, backbone=backbone)
 
 
-def restore(content: dict[str, Any], path: str | Path) -> CompiledModel:
+def restore(content: dict[str, Any], path: str | Path, *, backbone: nn.Module | None = None) -> CompiledModel:
     """The model that a file's contents describe; `path` is for messages."""
     if content.get("format") != FORMAT:
         raise WeightsError(f"{path} isn't a sapool model; to use it as weights: sapool.compile(TEXT, weights='{path}')")
+    name = str(content.get("architecture"))
+    if backbone is None and re.search(rf"(^|-)(dy)?{OWN}(_v2)?-", name):
+        raise InputError(f"{path} holds {name}, made of a network of yours: sapool.load(PATH, backbone=MODULE)")
     try:
         # Built without data: every tensor comes from the file.
         with torch.device("meta"):
-            model = compile(content["architecture"], **content["options"])
+            own = None if backbone is None else on_meta(backbone).train()
+            model = compile(content["architecture"], **content["options"], backbone=own)
             model = optimize(model) if content.get("optimized") else model
         model.load_state_dict(content["state_dict"], assign=True)
     except (InputError, KeyError, TypeError, RuntimeError, AttributeError) as error:

@@ -37,7 +37,8 @@ def source(model: CompiledModel) -> str:
     unknown = [
         name for name, value in code.globals.items() if name in _words(code.src) and not hasattr(value, "__path__")
     ]
-    assert not unknown, f"generated code needs {unknown}"
+    if unknown:
+        raise InputError(f"code can't be written for {plan.architecture}: it calls {', '.join(unknown)}; write a .pt")
     tree: dict[str, Any] = {}
     for path, module in model.named_modules():
         if path and not _inside_leaf(model, path):
@@ -115,7 +116,9 @@ def _constructor(path: str, module: nn.Module, model: CompiledModel) -> str:
         return _pool(model.plan.site(path.removeprefix("pools.")), dynamic=model.plan.dynamic)
     if isinstance(module, DynamicConv2d):
         return f"DynamicConv2d({module.extra_repr()})"
-    assert type(module).__module__.startswith("torch.nn."), f"{path}: {type(module)} has no constructor to print"
+    if not type(module).__module__.startswith("torch.nn."):
+        kind = type(module).__name__
+        raise InputError(f"code can't be written: the constructor call of {path}, a {kind}, isn't known; write a .pt")
     return f"nn.{module!r}"
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from torch import Tensor, fx
-from torchvision import models
+import torch
+from torch import Tensor, fx, nn
 
 from sapool.architecture import Architecture
-from sapool.backbones import BACKBONES
-from sapool.errors import InputError, WeightsError
+from sapool.backbones import BACKBONES, OWN, TIMM
+from sapool.builders import build, published
+from sapool.errors import InputError, did_you_mean
 from sapool.grammar import parse
 from sapool.model import CompiledModel, Origin
 from sapool.passes import rewrite
@@ -20,7 +22,8 @@ from sapool.passes.trace import trace
 from sapool.passes.verify import verify
 from sapool.plan import Dialect, Plan, make_plan
 from sapool.reference import convert_what_fits, is_reference
-from sapool.survey import survey
+from sapool.shapes import ShapeError, on_meta, propagate
+from sapool.survey import Survey, survey
 from sapool.weights import read_checkpoint, state_dict_in, transfer
 
 
@@ -33,6 +36,7 @@ def compile(
     image_size: int = 224,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
+    backbone: nn.Module | None = None,
 ) -> CompiledModel:
     """Compiles an architecture into a model.
 
@@ -40,20 +44,24 @@ def compile(
         text: an architecture string, such as `prepool-nlp-4-resnet18-nlp-1222`, or a parsed one.
         num_classes: outputs of the classifier.
         weights: None for random ones, "DEFAULT" for the builder's published ones, or a path to a checkpoint: a state
-            dict in torchvision's naming, in ours, or in that of the authors' code. What doesn't fit stays as
+            dict in the builder's naming, in ours, or in that of the authors' code. What doesn't fit stays as
             initialised; `model.transfer` tells.
         dialect: "torchvision", or "paper" for the published network where the two differ.
         image_size: side of the square images that shapes are measured with. The model takes other sizes too.
         features_only: return a list of feature maps in place of logits.
         out_indices: which of them, from 0 as in timm; None for all.
+        backbone: a network of your own, (N, 3, H, W) to (N, classes), whose name the text then leaves out: `nlp-1222`.
+            It stays as it is; the model has a copy of its weights, and as many classes.
 
     Raises:
         ArchitectureError: the text isn't of the language.
-        InputError: another argument can't be used, or images of that size are too small.
+        InputError: another argument can't be used, the backbone can't be rewritten, or images of that size are too
+            small.
         WeightsError: the weights can't be read, or nothing of them fits.
     """
-    architecture = parse(text) if not isinstance(text, Architecture) else text
+    architecture = parse(text, own=backbone is not None) if not isinstance(text, Architecture) else text
     _check(dialect, num_classes, image_size, features_only, out_indices)
+    _check_backbone(architecture, backbone, dialect, weights)
     indices = None if out_indices is None else tuple(out_indices)
     module, plan, log = assemble(
         architecture,
@@ -62,6 +70,7 @@ def compile(
         image_size=image_size,
         features_only=features_only,
         out_indices=indices,
+        backbone=backbone,
     )
     measured = verify(module, plan)
     origin = Origin(
@@ -70,11 +79,11 @@ def compile(
         refusals=tuple(log.refusals),
         passes=tuple(log.runs),
         features=measured.features,
+        own=None if backbone is None else on_meta(backbone),
     )
     model = CompiledModel.of(module, origin)
     if weights is not None:
-        published = weights == "DEFAULT"
-        loaded = _published(BACKBONES[plan.backbone].builder) if published else _read(weights, architecture)
+        loaded = published(plan.backbone) if weights == "DEFAULT" else _read(weights, architecture)
         model.with_transfer(transfer(model, loaded))
     return model
 
@@ -87,13 +96,19 @@ def assemble(
     image_size: int = 224,
     features_only: bool = False,
     out_indices: tuple[int, ...] | None = None,
+    backbone: nn.Module | None = None,
 ) -> tuple[fx.GraphModule, Plan, Log]:
     """The rewritten graph, its plan and what the passes reported, not yet verified or measured."""
-    backbone = BACKBONES[architecture.backbone]
-    module = trace(models.get_model(backbone.builder, weights=None, num_classes=num_classes))
+    name = architecture.backbone
+    if backbone is None:
+        module = trace(build(name, num_classes), name)
+    else:
+        name = type(backbone).__name__
+        module = trace(copy.deepcopy(backbone), name)
+        num_classes = _classes_of(module, name, image_size, features_only=features_only)
     plan = make_plan(
         architecture,
-        survey(module, backbone),
+        survey(module, name, BACKBONES.get(architecture.backbone)),
         dialect=dialect,
         num_classes=num_classes,
         image_size=image_size,
@@ -101,6 +116,61 @@ def assemble(
         out_indices=out_indices,
     )
     return module, plan, rewrite(module, plan)
+
+
+def examine(backbone: str | nn.Module) -> Survey:
+    """What there is to rewrite in a backbone: its stem, its stages and their strides, as measured.
+
+    Args:
+        backbone: a name of the catalogue, `timm:NAME`, or a network of your own.
+
+    Raises:
+        InputError: there is no such backbone, or it can't be rewritten; says why.
+    """
+    if isinstance(backbone, nn.Module):
+        name = type(backbone).__name__
+        return survey(trace(copy.deepcopy(backbone), name), name)
+    if backbone not in BACKBONES and not backbone.startswith(TIMM):
+        hint = did_you_mean(backbone, BACKBONES)
+        raise InputError(f"there is no backbone '{backbone}' (sapoolc list backbones).{hint}")
+    with torch.device("meta"):
+        return survey(trace(build(backbone, 1000), backbone), backbone, BACKBONES.get(backbone))
+
+
+def unmodified(model: CompiledModel) -> fx.GraphModule:
+    """A model's backbone as its builder, or its owner, made it, without numbers."""
+    if model.origin.own is not None:
+        return trace(copy.deepcopy(model.origin.own))
+    with torch.device("meta"):
+        return trace(build(model.plan.backbone, model.plan.num_classes), model.plan.backbone)
+
+
+def _classes_of(module: fx.GraphModule, name: str, size: int, *, features_only: bool) -> int:
+    """How many classes a backbone of the caller's tells apart."""
+    try:
+        (values,) = propagate(module, size)
+    except ShapeError as error:
+        raise InputError(f"{name} doesn't take images of {size}x{size}: {error} (image_size)") from None
+    returned = values[module.graph.output_node().name]
+    if isinstance(returned, Tensor) and returned.dim() == 2:
+        return int(returned.shape[1])
+    if features_only:
+        return 0
+    raise InputError(f"{name} doesn't return (N, classes): with features_only=True its stages' maps are returned")
+
+
+def _check_backbone(
+    architecture: Architecture, backbone: nn.Module | None, dialect: Dialect, weights: str | Path | None
+) -> None:
+    name = architecture.backbone
+    entry = BACKBONES.get(name)
+    if backbone is not None and name != OWN:
+        raise InputError(f"with a backbone of your own the text has no name for one: leave out '{name}', or backbone=")
+    if backbone is not None and weights == "DEFAULT":
+        raise InputError("weights: a backbone of your own has no published weights; its own are kept")
+    if dialect == "paper" and (entry is None or entry.paper is None):
+        known = ", ".join(other for other, data in BACKBONES.items() if data.paper is not None)
+        raise InputError(f"dialect: 'paper' is of the published networks, {known}; {name} isn't one of them")
 
 
 def _check(
@@ -116,18 +186,6 @@ def _check(
         raise InputError("out_indices chooses among feature maps: it needs features_only=True")
     if out_indices is not None and (not out_indices or len(set(out_indices)) != len(out_indices)):
         raise InputError(f"out_indices: expected different stage numbers, not {list(out_indices)}")
-
-
-def _published(builder: str) -> dict[str, Tensor]:
-    """The builder's default published weights, from torchvision's cache or its hub."""
-    entry = models.get_model_weights(builder)["DEFAULT"]
-    try:
-        return dict(entry.get_state_dict(progress=False, check_hash=True))
-    except (OSError, RuntimeError) as error:  # no network, or a file that isn't what its hash says
-        raise WeightsError(
-            f"the published weights {entry} can't be fetched from {entry.url} ({error}); download that file elsewhere "
-            "and give its path as weights"
-        ) from None
 
 
 def _read(path: str | Path, architecture: Architecture) -> dict[str, Tensor]:

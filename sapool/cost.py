@@ -9,8 +9,7 @@ import torch
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sapool.backbones import BACKBONES
-from sapool.dataflow import is_inside, module_path
+from sapool.dataflow import module_path
 from sapool.plan import Plan
 from sapool.shapes import on_meta
 
@@ -61,22 +60,29 @@ def _parameters(module: nn.Module) -> int:
 
 def parts_of(module: fx.GraphModule, plan: Plan) -> dict[str, str]:
     """The part that each node of a graph belongs to, by the node's name."""
-    entry = BACKBONES[plan.backbone]
-    stages = enumerate(entry.stages, start=1)
-    prefixes = {path.removesuffix(".*"): f"stage{number}" for number, paths in stages for path in paths}
-    if entry.head:
-        prefixes[entry.head] = "head"
+    owners = {prefix: name for name, prefixes in plan.parts for prefix in prefixes}
+    found = {node: _owner(node, owners) for node in module.graph.nodes}
+    known = [node for node, part in found.items() if part]
     parts, current = {}, "stem"
     for node in module.graph.nodes:
-        path = module_path(node)
-        if path.startswith("pools."):
-            parts[node.name] = path
+        if node.op == "call_module" and str(node.target).startswith("pools."):
+            parts[node.name] = str(node.target)
             continue
-        found = next((part for prefix, part in prefixes.items() if is_inside(path, prefix)), None)
-        # What stands outside the stages is the stem before the first of them, the classifier after.
-        current = found or ("stem" if current == "stem" else "classifier")
+        # What stands between stages goes with the one before it; the classifier begins behind the last.
+        current = found[node] or current
         parts[node.name] = current
+        if known and node is known[-1]:
+            current = "classifier"
     return parts
+
+
+def _owner(node: fx.Node, owners: dict[str, str]) -> str | None:
+    if node.name in owners:
+        return owners[node.name]
+    path = module_path(node)
+    while path and path not in owners:
+        path = path.rpartition(".")[0]
+    return owners.get(path)
 
 
 class _Counter(fx.Interpreter):

@@ -51,12 +51,19 @@ class Dataflow:
         members = set(region)
         return [node for node in region if any(user not in members for user in self.edges.successors(node))]
 
-    def between(self, source: fx.Node, sink: fx.Node, avoiding: Iterable[fx.Node] = ()) -> list[fx.Node] | None:
+    def between(
+        self,
+        source: fx.Node,
+        sink: fx.Node,
+        avoiding: Iterable[fx.Node] = (),
+        within: Iterable[fx.Node] | None = None,
+    ) -> list[fx.Node] | None:
         """The nodes strictly between two on any path that avoids some others, in order; None where there is no path.
 
-        An empty list means that the source feeds the sink directly.
+        An empty list means that the source feeds the sink directly. With `within`, paths run through those nodes only.
         """
-        view = nx.restricted_view(self.edges, list(avoiding), [])
+        region = self.edges if within is None else self.edges.subgraph([source, sink, *within])
+        view = nx.restricted_view(region, [node for node in avoiding if node in region], [])
         after = nx.descendants(view, source)
         if sink not in after:
             return None

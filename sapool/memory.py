@@ -18,17 +18,13 @@ from math import prod
 from typing import Any, Literal, get_args
 
 import networkx as nx
-import torch
 from torch import Tensor, fx
-from torchvision import models
 
 from sapool.arena import Buffer, arena_size
-from sapool.backbones import BACKBONES
 from sapool.dataflow import Dataflow
 from sapool.errors import InputError
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.record import Log
-from sapool.passes.trace import trace
 from sapool.plan import Plan
 from sapool.shapes import on_meta
 from sapool.unroll import unroll
@@ -44,6 +40,7 @@ _ELEMENTWISE = frozenset(
         *("add", "sub", "mul", "div", "neg", "exp", "sqrt", "rsqrt", "clamp", "dropout"),
         *("relu", "relu6", "leaky_relu", "gelu", "silu", "hardtanh", "hardswish", "hardsigmoid"),
         *("sigmoid", "tanh", "softplus"),
+        "batch_norm",  # in eval mode, where no convolution before it has taken it in
     )
 )
 
@@ -295,9 +292,3 @@ def to_blame(memory: Memory, budget: int, parts: Mapping[str, str]) -> list[tupl
         worst[part] = max(worst.get(part, 0), step.total)
     over = [(part, needed) for part, needed in worst.items() if needed > budget]
     return sorted(over, key=lambda item: -item[1])
-
-
-def unmodified(plan: Plan) -> fx.GraphModule:
-    """The plan's backbone as its builder makes it, without numbers."""
-    with torch.device("meta"):
-        return trace(models.get_model(BACKBONES[plan.backbone].builder, weights=None, num_classes=plan.num_classes))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import fx
+from torch import fx, nn
 from torch.fx.graph_module import reduce_graph_module
 
 from sapool.architecture import Architecture
 from sapool.grammar import parse
 from sapool.passes.record import PassRun, Refusal, Rewrite
+from sapool.passes.trace import keep_order
 from sapool.passes.verify import Feature
 from sapool.plan import Plan
 from sapool.weights import Transfer
@@ -29,6 +30,7 @@ class Origin:
     features: tuple[Feature, ...]
     transfer: Transfer | None = None
     optimized: bool = False
+    own: nn.Module | None = None  # the caller's backbone without numbers, where it isn't one that can be built again
 
 
 class CompiledModel(fx.GraphModule):
@@ -43,6 +45,7 @@ class CompiledModel(fx.GraphModule):
         model = cls(module, module.graph, class_name=cls.__name__)
         # fx carries `meta` through copies and pickles; attributes of a subclass it forgets.
         model.meta["sapool"] = origin
+        keep_order(model, module)
         model.train(module.training)
         return model
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from sapool.architecture import Architecture, Pooling
-from sapool.backbones import BACKBONES
+from sapool.backbones import BACKBONES, Pools
 from sapool.errors import InputError
-from sapool.grammar import parse
+from sapool.grammar import check_strides, parse
 from sapool.grammar.lowering import REDUCED_PATCHES
-from sapool.survey import Place, Stage, Survey
+from sapool.survey import Place, Stage, Strides, Survey
 
 Dialect = Literal["torchvision", "paper"]
 
-FORMAT = "sapool-plan-1"
+FORMAT = "sapool-plan-2"
 _ORIGIN = "as `sapoolc compile TEXT -o plan.json` writes it"
 
 
@@ -31,12 +31,12 @@ class Site:
         name: `stem`, `prepool`, or `stage1`, `stage2`, ...
         action: `keep` what the backbone does, `stride` its convolutions otherwise, or `pool`.
         stride: the site's downsampling factor; `was` is the backbone's own.
-        convs, conv_stride: the convolutions whose stride is set, and to what.
-        removes: path of a module of the backbone that goes, or None.
-        shortcut: path of the block that gets a projection shortcut in place of its identity, or None; and its
-            channels in and out.
-        anchor: name of the node whose value is pooled; `before` is the path of the block in front of which that
-            happens, or None where the pool follows the node for all its users.
+        strides: nodes of the backbone whose stride is set, each with its new one.
+        removes: nodes of the backbone that go; what they read takes their place.
+        shortcut: path of the block that gets a projection shortcut in place of its identity, or None; with its channels
+            in and out, and the node with which the identity begins.
+        anchor: name of the node whose value is pooled; `readers` are the nodes for which that happens, none where it
+            does for all.
         channels: of the pooled map, or of the site's output where nothing is pooled.
         kind, heads, patch, ratio, embedding, window: the pooling's numbers (semantics §3), or None.
         map: (height, width) of the pooled map, or of the convolutions' input; measured at the plan's image size.
@@ -49,13 +49,13 @@ class Site:
     stride: int
     was: int
     channels: int
-    convs: tuple[str, ...] = ()
-    conv_stride: int | None = None
-    removes: str | None = None
+    strides: tuple[tuple[str, int], ...] = ()
+    removes: tuple[str, ...] = ()
     shortcut: str | None = None
     shortcut_channels: tuple[int, int] | None = None
+    shortcut_reader: str | None = None
     anchor: str | None = None
-    before: str | None = None
+    readers: tuple[str, ...] = ()
     kind: str | None = None
     heads: int | None = None
     patch: int | None = None
@@ -91,6 +91,8 @@ class Plan:
         out_indices: which ones, from 0; None for all.
         dynamic: whether convolutions become dynamic.
         features: (name, node) of each output that detectors can use, in order.
+        parts: (name, modules) of each stage, and of the last convolution where detectors use it; what comes before is
+            the stem, what comes after the classifier.
         sites: in order of execution.
     """
 
@@ -105,6 +107,7 @@ class Plan:
     out_indices: tuple[int, ...] | None
     dynamic: bool
     features: tuple[tuple[str, str], ...]
+    parts: tuple[tuple[str, tuple[str, ...]], ...]
     sites: tuple[Site, ...]
 
     @property
@@ -158,11 +161,15 @@ def make_plan(
     """Resolves an architecture on a measured backbone.
 
     Raises:
-        InputError: an out_index that the backbone doesn't have.
+        ArchitectureError: another number of strides than the backbone has stages.
+        InputError: an out_index that the backbone doesn't have, or a place of it that can't be changed as asked.
     """
+    check_strides(architecture, survey.unchanged)
     features = [(stage.name, stage.last.node) for stage in survey.stages]
+    parts = [(stage.name, stage.modules) for stage in survey.stages]
     if survey.head:
         features.append(("head", survey.head.node))
+        parts.append(("head", survey.head_modules))
     for index in out_indices or ():
         if not 0 <= index < len(features):
             raise InputError(f"out_indices: {architecture.backbone} has outputs 0 to {len(features) - 1}, not {index}")
@@ -176,79 +183,115 @@ def make_plan(
         out_indices=out_indices,
         dynamic=architecture.dynamic,
         features=tuple(features),
-        sites=(_stem(architecture, survey), *_stages(architecture, survey, dialect)),
+        parts=tuple(parts),
+        sites=_Planner(architecture, survey, dialect).sites(),
     )
 
 
-def _stem(architecture: Architecture, survey: Survey) -> Site:
-    prepool, stem = architecture.prepool, survey.stem
-    if prepool is None:
-        return Site("stem", "keep", survey.stem_stride, survey.stem_stride, stem.channels)
-    pools = prepool.pooling.kind != "skip" and prepool.stride > 1
-    site = Site(
-        name="prepool",
-        action="pool" if pools else "stride",
-        stride=prepool.stride,
-        was=survey.stem_stride,
-        channels=stem.channels,
-        convs=(survey.stem_conv,),
-        conv_stride=1 if pools else prepool.stride,
-        removes=survey.stem_pool,
-    )
-    if not pools:
-        return site
-    larger = prepool.pooling.reduced is not False
-    patch, ratio = (prepool.stride, 0.25) if larger else (2, 1.0)
-    return _with_pool(site, prepool.pooling, stem, heads=8, patch=patch, ratio=ratio)
+class _Planner:
+    """Goes through a backbone's places in order."""
 
+    def __init__(self, architecture: Architecture, survey: Survey, dialect: Dialect) -> None:
+        self.architecture, self.survey, self.dialect = architecture, survey, dialect
+        self.place: Pools = "first" if architecture.first_block else survey.pools
 
-def _stages(architecture: Architecture, survey: Survey, dialect: Dialect) -> list[Site]:
-    backbone = BACKBONES[architecture.backbone]
-    sites: list[Site] = []
-    count = len(survey.stages)
-    for index, (stage, stride) in enumerate(zip(survey.stages, architecture.strides, strict=True)):
-        pools = stride > 1 and architecture.pooling.kind != "skip"
-        conv_stride = 1 if pools else stride
+    def sites(self) -> tuple[Site, ...]:
+        return (self._stem(), *(self._stage(index) for index in range(len(self.survey.stages))))
+
+    def _stem(self) -> Site:
+        prepool, survey = self.architecture.prepool, self.survey
+        if prepool is None:
+            return Site("stem", "keep", survey.stem_stride, survey.stem_stride, survey.stem.channels)
+        pools = prepool.pooling.kind != "skip" and prepool.stride > 1
+        site = Site(
+            name="prepool",
+            action="pool" if pools else "stride",
+            stride=prepool.stride,
+            was=survey.stem_stride,
+            channels=survey.stem.channels,
+        )
+        site = self._strided(site, survey.strides, survey.candidates, 1 if pools else prepool.stride)
+        if not pools:
+            return site
+        larger = prepool.pooling.reduced is not False
+        patch, ratio = (prepool.stride, 0.25) if larger else (2, 1.0)
+        return self._pooled(site, prepool.pooling, survey.stem, heads=8, patch=patch, ratio=ratio)
+
+    def _stage(self, index: int) -> Site:
+        stage, stride = self.survey.stages[index], self.architecture.strides[index]
+        pools = stride > 1 and self.architecture.pooling.kind != "skip"
+        own = 1 if pools else stride
         site = Site(stage.name, "keep", stride, stage.stride, stage.last.channels)
-        if conv_stride != stage.stride:
+        if own != stage.stride:
+            site = self._strided(replace(site, action="stride"), stage.strides, stage.candidates, own)
             # Where the block has no convolution beside the strided one, an identity couldn't follow its stride.
-            projected = stage.modules[0] if stage.open_shortcut and conv_stride > 1 else None
-            site = replace(site, action="stride", convs=(stage.conv, *stage.shortcuts), conv_stride=conv_stride)
-            site = replace(site, **_projection(projected, stage))
-        if pools:
-            before = stage.modules[0] if backbone.pool_before and not architecture.first_block else None
-            place = stage.entry if before else stage.first if architecture.first_block else stage.last
-            heads = 4 * 2**index if count == 4 else min(2 * 2**index, 128)
-            site = _with_pool(site, architecture.pooling, place, heads, _patch(architecture.pooling, index, count), 1.0)
-            published = dialect == "paper" and architecture.first_block and index + 1 in backbone.paper_shortcuts
-            projected = stage.modules[0] if published and stage.open_shortcut else None
-            site = replace(site, before=before, **_projection(projected, stage))
-        sites.append(site)
-    return sites
+            if stage.stride == 1 and stage.shortcuts:
+                site = self._projected(site, stage)
+        if not pools:
+            return site
+        place = {"before": stage.entry, "first": stage.first, "last": stage.last}[self.place]
+        count, pooling = len(self.survey.stages), self.architecture.pooling
+        heads = 4 * 2**index if count <= 4 else min(2 * 2**index, 128)
+        site = self._pooled(site, pooling, place, heads, _patch(pooling, index, count), 1.0)
+        if self.place == "before":
+            site = replace(site, readers=stage.readers)
+        entry = BACKBONES.get(self.architecture.backbone)
+        published = entry is not None and index + 1 in entry.paper_shortcuts
+        if published and self.dialect == "paper" and self.architecture.first_block and stage.shortcuts:
+            site = self._projected(site, stage)
+        return site
 
+    def _strided(self, site: Site, own: Strides, candidates: tuple[str, ...], stride: int) -> Site:
+        """The site with `stride` in place of the backbone's own: its first operations take it, later ones keep on."""
+        name = self.architecture.backbone
+        if own.fixed:
+            raise InputError(
+                f"{name}: the stride of {site.name} is in {', '.join(own.fixed)}, which can't be given another one; "
+                f"keep it at {site.was}"
+            )
+        removable = dict(own.pools)
+        first = list(own.first) if stride > 1 else []
+        # The pooling of a stem isn't what a prepool strides.
+        if stride > 1 and (site.name == "prepool" and set(first) <= set(removable)):
+            first = list(candidates)
+        if stride > 1 and not first and not (first := list(candidates)):
+            raise InputError(
+                f"{name}: {site.name} has no convolution that a stride of {stride} could be given to; choose a pooling "
+                "in place of skip"
+            )
+        padding = {removable.get(node) for node in first}
+        removes = [node for node in removable if node not in first and node not in padding]
+        rest = [node for node in (*own.first, *own.later) if node not in first and node not in removable]
+        strides = [*((node, stride) for node in first), *((node, 1) for node in rest)]
+        return replace(site, strides=tuple(strides), removes=tuple(removes))
 
-def _projection(block: str | None, stage: Stage) -> dict[str, Any]:
-    return {"shortcut": block, "shortcut_channels": (stage.entry.channels, stage.first.channels) if block else None}
+    def _projected(self, site: Site, stage: Stage) -> Site:
+        if len(stage.shortcuts) > 1:
+            raise InputError(
+                f"{self.architecture.backbone}: {stage.block} has {len(stage.shortcuts)} ways past its convolutions, "
+                f"so {site.name} can't be given a stride there; choose a pooling in place of skip"
+            )
+        channels = (stage.entry.channels, stage.first.channels)
+        return replace(site, shortcut=stage.block, shortcut_channels=channels, shortcut_reader=stage.shortcuts[0])
+
+    def _pooled(self, site: Site, pooling: Pooling, place: Place, heads: int, patch: int, ratio: float) -> Site:
+        """The site with a pool on `place`, and the pool's own numbers where its kind has any."""
+        site = replace(site, action="pool", kind=pooling.kind, anchor=place.node, channels=place.channels)
+        if pooling.entry.attention == "":
+            return site
+        if pooling.entry.attention == "output":
+            heads, patch, ratio = 2, 1, 1.0
+        heads = pooling.headfix or heads
+        # Python rounds halves to even, as the published code does.
+        embedding = max(round(ratio * place.channels / heads), 1) * heads
+        window = not pooling.nowin if pooling.entry.takes_modifiers else None
+        return replace(site, heads=heads, patch=patch, ratio=ratio, embedding=embedding, window=window)
 
 
 def _patch(pooling: Pooling, index: int, stages: int) -> int:
     if pooling.reduced is False:
         return 1
     return (REDUCED_PATCHES[stages] if pooling.reduced is True else pooling.reduced)[index]
-
-
-def _with_pool(site: Site, pooling: Pooling, place: Place, heads: int, patch: int, ratio: float) -> Site:
-    """The site with a pool on `place`, and the pool's own numbers where its kind has any."""
-    site = replace(site, action="pool", kind=pooling.kind, anchor=place.node, channels=place.channels)
-    if pooling.entry.attention == "":
-        return site
-    if pooling.entry.attention == "output":
-        heads, patch, ratio = 2, 1, 1.0
-    heads = pooling.headfix or heads
-    # Python rounds halves to even, as the published code does.
-    embedding = max(round(ratio * place.channels / heads), 1) * heads
-    window = not pooling.nowin if pooling.entry.takes_modifiers else None
-    return replace(site, heads=heads, patch=patch, ratio=ratio, embedding=embedding, window=window)
 
 
 COLUMNS = ("site", "action", "stride", "pooling", "channels", "map", "heads", "patch", "embedding", "window", "tokens")

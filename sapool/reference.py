@@ -146,7 +146,7 @@ def _mobilenet(key: str, plan: Plan, theirs: set[str]) -> str:
                 site = plan.site(f"stage{number + 1}")
                 first = (
                     1
-                    if site.before and not any(name.startswith(f"features.{number}.0.conv.") for name in theirs)
+                    if site.readers and not any(name.startswith(f"features.{number}.0.conv.") for name in theirs)
                     else 0
                 )
                 return f"features.{number}.{first + place}.conv." + _renamed(

@@ -14,11 +14,13 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from sapool.assessment import Assessment
+from sapool.backbones import PLACES
 from sapool.diagnostics import Diagnostic
 from sapool.memory import Memory
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
 from sapool.plan import COLUMNS, table
+from sapool.survey import Strides, Survey
 
 
 class _Output(Console):
@@ -87,6 +89,25 @@ def show_summary(out: Console, model: CompiledModel, assessed: Assessment) -> No
     out.print(f"\nactivations: {memory.assumptions}; peak in {worst.part} ({worst.operation})", markup=False)
     if model.transfer is not None:
         out.print(f"weights: {model.transfer}", markup=False)
+
+
+def show_survey(out: Console, name: str, survey: Survey) -> None:
+    """What a backbone offers to a plan, before anything is rewritten."""
+    reduction = survey.stem_stride
+    rows = [("stem", f"{survey.stem.channels}", f"{reduction}", f"{reduction}", _words(survey.strides), "")]
+    for stage in survey.stages:
+        reduction *= stage.stride
+        modules = f"{stage.modules[0]} ... {stage.modules[-1]}" if len(stage.modules) > 1 else stage.modules[0]
+        own = _words(stage.strides)
+        rows.append((stage.name, f"{stage.last.channels}", f"{stage.stride}", f"{reduction}", own, modules))
+    out.print(f"{name}: nothing is rewritten\n", markup=False)
+    show_table(out, ("place", "channels", "stride", "reduction", "downsampled by", "modules"), rows)
+    out.print(f"\npools go {PLACES[survey.pools]} of a stage; with _v2 {PLACES['first']}", markup=False)
+    out.print(f"unchanged: {name}-skip-{survey.unchanged}", markup=False)
+
+
+def _words(strides: Strides) -> str:
+    return ", ".join((*strides.first, *strides.later, *strides.fixed))
 
 
 def show_findings(out: Console, findings: Iterable[Diagnostic]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 
 def on_meta(module: nn.Module) -> nn.Module:
@@ -20,16 +21,19 @@ def on_meta(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo).eval()
 
 
-def propagate(module: fx.GraphModule, height: int, width: int, batch: int = 1) -> dict[str, Any]:
-    """What each node of a graph returns for input of (batch, 3, height, width): the value on the meta device, by name.
+def propagate(module: fx.GraphModule, *sides: int) -> list[dict[str, Any]]:
+    """What each node of a graph returns for an image of (1, 3, side, side): the value on the meta device, by name.
 
     Raises:
         ShapeError: an operation can't take the shape that reaches it; names the node.
     """
-    recorder = _Recorder(on_meta(module))
-    with torch.no_grad():
-        recorder.run(torch.empty(batch, 3, height, width, device="meta"))
-    return recorder.values
+    twin, found = on_meta(module), []
+    for side in sides:
+        recorder = _Recorder(twin)
+        with torch.no_grad():
+            recorder.run(torch.empty(1, 3, side, side, device="meta"))
+        found.append(recorder.values)
+    return found
 
 
 class ShapeError(Exception):
@@ -55,10 +59,10 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         try:
             value = super().run_node(n)
-        except RuntimeError as error:
+        except Exception as error:  # operations refuse shapes in many ways, assertions of the backbone's own among them
             operands: Any = self.map_nodes_to_values(n.args, n)
-            arguments = [operand for operand in operands if isinstance(operand, Tensor)]
+            arguments = [operand for operand in tree_leaves(operands) if isinstance(operand, Tensor)]
             shape = tuple(arguments[0].shape) if arguments else None
-            raise ShapeError(n.name, shape, str(error).splitlines()[0]) from None
+            raise ShapeError(n.name, shape, (str(error).splitlines() or [type(error).__name__])[0]) from None
         self.values[n.name] = value
         return value

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from torch import fx, nn
+from torch.nn import functional as F
 
-from sapool.backbones import Backbone
+from sapool.backbones import Backbone, Pools
 from sapool.dataflow import Dataflow
-from sapool.shapes import propagate
+from sapool.discovery import Hierarchy, Unit, discover
+from sapool.errors import InputError
+from sapool.resolution import Drop, Resolution, measure
+from sapool.strided import strided
+
+_PADDING = (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d)
 
 
 @dataclass(frozen=True)
@@ -25,28 +33,51 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Strides:
+    """Operations that share in one place's downsampling, side by side or one after the other.
+
+    Attributes:
+        first: the nodes that lower the resolution first, all by the same factor.
+        later: those that lower it further.
+        pools: those of both that are poolings with nothing beside them, so that they can go, each with the node that
+            then takes its place.
+        fixed: nodes that lower the resolution and have no stride that could be changed.
+    """
+
+    first: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    pools: tuple[tuple[str, str], ...] = ()
+    fixed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Stage:
     """A stage of the backbone.
 
     Attributes:
         name: `stage1`, `stage2`, ...
-        modules: paths of its blocks.
-        conv: path of the first block's own strided convolution (of those with a kernel larger than 1×1, the first).
-        shortcuts: paths of the convolutions that run parallel to `conv` and take its stride.
-        open_shortcut: whether the first block also has a parallel way without any convolution (an identity shortcut).
+        modules: paths of its modules, or names of its nodes that are operations between modules.
+        block: path of its first block.
+        strides: its own downsampling operations.
+        candidates: nodes that a stride can be given to where there are none: the first block's first convolution of
+            those with a kernel larger than 1×1, and the convolutions parallel to it.
+        shortcuts: nodes with which the first block's ways without any convolution begin (identity shortcuts).
         stride: the stage's downsampling factor.
         entry, first, last: what the stage reads, what its first block returns, what its last block returns.
+        readers: nodes of the stage that read its entry.
     """
 
     name: str
     modules: tuple[str, ...]
-    conv: str
+    block: str
+    strides: Strides
+    candidates: tuple[str, ...]
     shortcuts: tuple[str, ...]
-    open_shortcut: bool
     stride: int
     entry: Place
     first: Place
     last: Place
+    readers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -54,86 +85,222 @@ class Survey:
     """A measured backbone.
 
     Attributes:
-        stem_conv: path of the stem's strided convolution.
-        stem_pool: path of its pooling, or None.
-        stem: the map after its last activation.
+        strides: the stem's downsampling operations.
+        candidates: a convolution of the stem that a stride can be given to where none has one.
+        stem: the map that a prepool takes: the stem's last, before the stem's pooling.
         stem_stride: the stem's downsampling factor, pooling included.
         stages: in order.
-        head: the last convolution's output, or None.
+        head: the last convolution's output, or None; `head_modules` are its paths.
+        pools: where a stage's pool goes unless the architecture says otherwise.
     """
 
-    stem_conv: str
-    stem_pool: str | None
+    strides: Strides
+    candidates: tuple[str, ...]
     stem: Place
     stem_stride: int
     stages: tuple[Stage, ...]
     head: Place | None
+    head_modules: tuple[str, ...]
+    pools: Pools
+
+    @property
+    def unchanged(self) -> str:
+        """The strides string that keeps the backbone as it is."""
+        return "".join(str(stage.stride) for stage in self.stages)
 
 
-def survey(module: fx.GraphModule, backbone: Backbone) -> Survey:
-    """Measures a traced backbone. Catalogue entries that don't fit the graph are assertions: they are our mistake."""
-    # No map of the catalogue's backbones vanishes or rounds at this size, so the ratios of sizes are the strides.
-    size = 256
-    values = propagate(module, size, size)
-    flow = Dataflow(module.graph)
+def survey(module: fx.GraphModule, name: str, backbone: Backbone | None = None) -> Survey:
+    """Measures a traced backbone: by its catalogue entry, or by what the graph shows.
 
-    def place(node: fx.Node) -> Place:
-        return Place(node.name, int(values[node.name].shape[1]))
+    Raises:
+        InputError: it has no stages that could be rewritten; says why, and where.
+    """
+    return _Surveyor(module, name).survey(backbone)
 
-    def only(found: list[fx.Node], what: str) -> fx.Node:
-        assert len(found) == 1, f"{backbone.name}: {what} is {[node.name for node in found]}, expected one node"
+
+class _Surveyor:
+    def __init__(self, module: fx.GraphModule, name: str) -> None:
+        self.module, self.name = module, name
+        self.flow = Dataflow(module.graph)
+        self.resolution: Resolution = measure(module, name)
+        self.hierarchy = Hierarchy(module, self.flow, self.resolution)
+        self.nodes = {node.name: node for node in module.graph.nodes}
+
+    def survey(self, backbone: Backbone | None) -> Survey:
+        if backbone is None:
+            units = self._merged(discover(self.hierarchy, self.name))
+            for number, stage in enumerate(units, start=1):
+                levels = {level for unit in stage for level in self.hierarchy.levels(unit)}
+                if len(levels) > 1:
+                    raise self._refused(f"stage {number} ({stage[0].name}, ...) is strided {len(levels)} times")
+            blocks = [self.hierarchy.blocks(stage) for stage in units]
+            head = None
+        else:
+            blocks = [self._expanded(patterns) for patterns in backbone.stages]
+            units, head = blocks, backbone.head
+        stages = tuple(
+            self._stage(number, *pair) for number, pair in enumerate(zip(units, blocks, strict=True), start=1)
+        )
+        for before, after in pairwise(stages):
+            one, other = (self.resolution.reduction[self.nodes[p.node]] for p in (before.last, after.entry))
+            if one != other:
+                raise self._refused(f"{after.name} ({after.modules[0]}, ...) doesn't read what {before.name} hands on")
+        inside = {node for stage in units for unit in stage for node in unit.nodes}
+        start = min(self.flow.order[node] for node in inside)
+        stem = [drop for drop in self.resolution.drops if self.flow.order[drop.node] < start]
+        explained = self._stride(stem) == self.resolution.reduction[self.nodes[stages[0].entry.node]]
+        behind = [drop for drop in self.resolution.drops if drop not in stem and drop.node not in inside]
+        if behind:
+            raise self._refused(f"{behind[0].node.name} lowers the resolution behind the stages")
+        strides = self._strides(stem)
+        if not explained:  # by reshaping, for instance
+            strides = replace(strides, fixed=(*strides.fixed, stages[0].entry.node))
+        end, gone = stages[0].entry.node, dict(strides.pools)
+        while end in gone:  # a prepool takes the place of the stem's own pooling
+            end = gone[end]
+        layers = [node for node, place in self.flow.order.items() if place < start]
+        return Survey(
+            strides=strides,
+            candidates=tuple(node.name for node in self._wide(layers)[:1]),
+            stem=self._place(self.nodes[end]),
+            stem_stride=self.resolution.reduction[self.nodes[stages[0].entry.node]],
+            stages=stages,
+            head=self._place(self._exit(self._expanded((head,)), "the head")) if head else None,
+            head_modules=(head,) if head else (),
+            pools=backbone.pools if backbone else self._usual_pools(stages, blocks),
+        )
+
+    def _stage(self, number: int, units: list[Unit], blocks: list[Unit]) -> Stage:
+        what = f"stage {number} ({', '.join(unit.name for unit in units[:3])}{', ...' if len(units) > 3 else ''})"
+        region = [node for unit in units for node in unit.nodes]
+        sources = [node for node in self.flow.entry(region) if node in self.resolution.reduction]
+        if len(sources) != 1:
+            raise self._refused(f"{what} reads {len(sources)} maps, not one: {', '.join(n.name for n in sources[:4])}")
+        entry, last = sources[0], self._exit(units, what)
+        first_region = list(blocks[0].nodes)
+        exits = [node for node in self.flow.exit(first_region) if node in self.resolution.reduction]
+        first = exits[0] if len(exits) == 1 else last
+        drops = [drop for drop in self.resolution.drops if drop.node in set(region)]
+        candidates, shortcuts = self._candidates(entry, first, first_region)
+        members = set(region)
+        return Stage(
+            name=f"stage{number}",
+            modules=tuple(unit.name for unit in units),
+            block=blocks[0].name,
+            strides=self._strides(drops),
+            candidates=candidates,
+            shortcuts=shortcuts,
+            stride=self._stride(drops),
+            entry=self._place(entry),
+            first=self._place(first),
+            last=self._place(last),
+            readers=tuple(node.name for node in entry.users if node in members),
+        )
+
+    def _candidates(
+        self, entry: fx.Node, first: fx.Node, block: list[fx.Node]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The convolutions that could take a stride between two nodes, and the first nodes of ways without any."""
+        wide, convs = self._wide(block), self._wide(block, least=1)
+        if not wide:
+            return (), ()
+        parallel = self.flow.between(entry, first, avoiding=wide[:1], within=block) or []
+        beside = [node for node in parallel if node in convs]
+        free = self.flow.between(entry, first, avoiding=convs, within=block)
+        ways = [] if free is None else [node for node in entry.users if node in free or node is first]
+        return tuple(node.name for node in (wide[0], *beside)), tuple(node.name for node in ways)
+
+    def _wide(self, nodes: Iterable[fx.Node], least: int = 2) -> list[fx.Node]:
+        """The convolutions of maps whose kernels have at least that side."""
+        found = [(node, strided(self.module, node)) for node in nodes if node in self.resolution.reduction]
+        return [
+            node for node, what in found if what is not None and what.kind == "conv" and (what.kernel or 3) >= least
+        ]
+
+    def _strides(self, drops: list[Drop]) -> Strides:
+        finest = min((drop.before for drop in drops), default=0)
+        # A pooling with no other drop at its resolution stands in nobody's way.
+        alone = [
+            drop
+            for drop in drops
+            if drop.strided is not None
+            and drop.strided.kind == "pool"
+            and sum(other.before == drop.before for other in drops) == 1
+        ]
+        gone = [pair for drop in alone for pair in self._with_padding(drop.node)]
+        return Strides(
+            first=tuple(drop.node.name for drop in drops if drop.before == finest and drop.strided),
+            later=tuple(drop.node.name for drop in drops if drop.before != finest and drop.strided),
+            pools=tuple(gone),
+            fixed=tuple(drop.node.name for drop in drops if not drop.strided),
+        )
+
+    def _with_padding(self, pool: fx.Node) -> list[tuple[str, str]]:
+        """A pooling, and the padding in front of it where that serves nothing else, each with what it reads."""
+        source = pool.all_input_nodes[0]
+        pairs = [(pool.name, source.name)]
+        layer = self.module.get_submodule(str(source.target)) if source.op == "call_module" else None
+        if (source.target is F.pad or isinstance(layer, _PADDING)) and len(source.users) == 1:
+            pairs.append((source.name, source.all_input_nodes[0].name))
+        return pairs
+
+    def _stride(self, drops: list[Drop]) -> int:
+        if not drops:
+            return 1
+        return max(drop.after for drop in drops) // min(drop.before for drop in drops)
+
+    def _exit(self, units: list[Unit], what: str) -> fx.Node:
+        found = self._exits(units)
+        if len(found) != 1:
+            raise self._refused(f"{what} hands on {len(found)} maps, not one: {', '.join(n.name for n in found[:4])}")
         return found[0]
 
-    def stride(place: Place) -> int:
-        return size // int(values[place.node].shape[2])
+    def _exits(self, units: Iterable[Unit]) -> list[fx.Node]:
+        region = [node for unit in units for node in unit.nodes]
+        return [node for node in self.flow.exit(region) if node in self.resolution.reduction]
 
-    def end_of(path: str) -> Place:
-        return place(only(flow.exit(flow.inside([path])), f"the end of {path}"))
+    def _merged(self, stages: list[list[Unit]]) -> list[list[Unit]]:
+        """Stages that hand on a single map: one that doesn't goes together with the next."""
+        merged: list[list[Unit]] = []
+        open_end = False
+        for stage in stages:
+            if open_end:
+                merged[-1] += stage
+            else:
+                merged.append(list(stage))
+            open_end = len(self._exits(merged[-1])) != 1
+        return merged
 
-    stem = end_of(backbone.stem_end)
-    stages: list[Stage] = []
-    for number, patterns in enumerate(backbone.stages, start=1):
-        blocks = _expand(module, patterns)
-        first_block, whole = flow.inside(blocks[:1]), flow.inside(blocks)
-        entry = only(flow.entry(first_block), f"the input of {blocks[0]}")
-        first = only(flow.exit(first_block), f"the output of {blocks[0]}")
-        last = only(flow.exit(whole), f"the output of stage {number}")
-        convs = [node for node in first_block if _is_conv(module, node)]
-        conv = next(node for node in convs if max(module.get_submodule(str(node.target)).kernel_size) > 1)  # type: ignore[arg-type]
-        parallel = flow.between(entry, first, avoiding=[conv]) or []
-        stages.append(
-            Stage(
-                name=f"stage{number}",
-                modules=tuple(blocks),
-                conv=str(conv.target),
-                shortcuts=tuple(str(node.target) for node in parallel if node in convs),
-                open_shortcut=flow.between(entry, first, avoiding=convs) is not None,
-                stride=stride(place(last)) // stride(place(entry)),
-                entry=place(entry),
-                first=place(first),
-                last=place(last),
-            )
+    def _usual_pools(self, stages: tuple[Stage, ...], blocks: list[list[Unit]]) -> Pools:
+        """Before the first block where depthwise convolutions downsample, after it where it is a downsampling layer."""
+        own = [self.nodes[name] for stage in stages for name in stage.strides.first]
+        if any(what is not None and what.depthwise for what in (strided(self.module, node) for node in own)):
+            return "before"
+        layers = [
+            self.hierarchy.convs(stage[0]) == 1 and bool(self.hierarchy.drops_in(stage[0]))
+            for stage, found in zip(blocks, stages, strict=True)
+            if found.stride > 1 and len(stage) > 1
+        ]
+        return "first" if layers and all(layers) else "last"
+
+    def _expanded(self, patterns: tuple[str, ...]) -> list[Unit]:
+        """Units of a stage's blocks; `layer1.*` stands for the children of `layer1`, in order."""
+        paths: list[str] = []
+        for pattern in patterns:
+            parent, star, _ = pattern.partition(".*")
+            children = [f"{parent}.{name}" for name, _ in self.module.get_submodule(parent).named_children()]
+            paths += children if star else [parent]
+        found = [self.hierarchy.unit(path) for path in paths]
+        assert all(unit.nodes for unit in found), f"{self.name}: not all of {paths} are called"
+        return found
+
+    def _place(self, node: fx.Node) -> Place:
+        if node in self.resolution.channels_last:
+            raise self._refused(f"{node.name} is laid out (N, H, W, C), and pools take (N, C, H, W)")
+        return Place(node.name, self.resolution.channels[node])
+
+    def _refused(self, reason: str) -> InputError:
+        return InputError(
+            f"{self.name} can't be rewritten: {reason}. Stages must follow each other as a chain of maps; choose "
+            "another backbone"
         )
-    head = end_of(backbone.head) if backbone.head else None
-    return Survey(
-        stem_conv=backbone.stem_conv,
-        stem_pool=backbone.stem_pool,
-        stem=stem,
-        stem_stride=stride(stages[0].entry),
-        stages=tuple(stages),
-        head=head,
-    )
-
-
-def _expand(module: nn.Module, patterns: tuple[str, ...]) -> list[str]:
-    """Paths of a stage's blocks; `layer1.*` stands for the children of `layer1`, in order."""
-    paths: list[str] = []
-    for pattern in patterns:
-        parent, star, _ = pattern.partition(".*")
-        children = [f"{parent}.{name}" for name, _ in module.get_submodule(parent).named_children()] if star else []
-        paths += children or [parent]
-    return paths
-
-
-def _is_conv(module: nn.Module, node: fx.Node) -> bool:
-    return node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), nn.Conv2d)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sapool.architecture import Architecture, Pooling, Prepool
 from sapool.backbones import BACKBONES
+from sapool.grammar.lowering import REDUCED_PATCHES
 from sapool.kinds import KINDS
 
 MOST_HEADS, LARGEST_PREPOOL, LARGEST_DIGIT = 4096, 256, 9
@@ -15,8 +16,12 @@ MOST_HEADS, LARGEST_PREPOOL, LARGEST_DIGIT = 4096, 256, 9
 
 @st.composite
 def architectures(draw: st.DrawFn, most: int | None = None) -> Architecture:
-    """Any architecture of the language, or one that downsamples by `most` in all, the stem's own included, or less."""
-    backbone = draw(st.sampled_from(list(BACKBONES.values())))
+    """Any architecture of the language, or a published backbone's that downsamples by `most` in all, or less.
+
+    The stem's own downsampling is included.
+    """
+    known = [entry for entry in BACKBONES.values() if most is None or entry.paper is not None]
+    backbone = draw(st.sampled_from(known))
     prepool: Prepool | None = None
     room = most
     if draw(st.booleans()):
@@ -45,7 +50,9 @@ def poolings(draw: st.DrawFn, strides: tuple[int, ...] | None) -> Pooling:
     kind = draw(st.sampled_from(list(KINDS.values())))
     if not kind.takes_modifiers:
         return Pooling(kind.name)
-    reduced: st.SearchStrategy[bool | tuple[int, ...]] = st.booleans()
+    # Without digits it is defined for two numbers of stages only.
+    defined = strides is None or len(strides) in REDUCED_PATCHES
+    reduced: st.SearchStrategy[bool | tuple[int, ...]] = st.booleans() if defined else st.just(False)
     if strides is not None:
         # A patch of 0 says that a stage has no pool, which is so where its stride is 1.
         reduced |= st.tuples(*(st.integers(0 if stride == 1 else 1, LARGEST_DIGIT) for stride in strides))

@@ -11,8 +11,8 @@ from torchvision import models
 
 import sapool
 from sapool import cost
+from sapool.compiler import unmodified
 from sapool.cost import Cost, total
-from sapool.memory import unmodified
 from sapool.plan import Site
 from sapool.poolings.dynamic import DynamicConv2d
 
@@ -50,12 +50,12 @@ def test_literatures_numbers(text: str, builder: str, millions: float) -> None:
     entry = models.get_model_weights(builder)["DEFAULT"]
     assert whole.macs / 1e9 == pytest.approx(entry.meta["_ops"], abs=1.1e-3)  # given to three places, cut off
     assert whole.parameters == entry.meta["num_params"]
-    assert total(cost.costs(unmodified(model.plan), model.plan)) == whole
+    assert total(cost.costs(unmodified(model), model.plan)) == whole
 
 
 def test_baseline_has_the_plans_size_and_classes() -> None:
-    plan = compiled("prepool-nlp-4-resnet18-lip-1222", image_size=64, num_classes=10).plan
-    plain = total(cost.costs(unmodified(plan), plan))
+    model = compiled("prepool-nlp-4-resnet18-lip-1222", image_size=64, num_classes=10)
+    plain = total(cost.costs(unmodified(model), model.plan))
     assert plain == total(costs(compiled("resnet18-skip-1222", image_size=64, num_classes=10)))
     assert plain.parameters == sum(p.numel() for p in models.resnet18(num_classes=10).parameters())
 
@@ -208,7 +208,7 @@ def test_dynamic_convolutions(text: str) -> None:
         assert conv.weight.shape[0] == 4
         assert conv.bias is None
     assert len(convolutions) == {"dyresnet18-skip-1222": 20, "dymobilenet-skip-1222121": 52}[text]
-    assert total(costs(model)).macs == total(cost.costs(unmodified(model.plan), model.plan)).macs + more
+    assert total(costs(model)).macs == total(cost.costs(unmodified(model), model.plan)).macs + more
 
 
 def test_dynamic_poolings_cost_more() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -14,11 +15,12 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 
 import sapoolc
-from sapool.backbones import BACKBONES
+from sapool.backbones import BACKBONES, PLACES
 from sapool.kinds import KINDS, MODIFIERS
 from sapool.recipes import names
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+FILE = Path(__file__).resolve().parents[1] / "README.md"
+README = FILE.read_text(encoding="utf-8")
 
 
 def section(title: str) -> str:
@@ -95,7 +97,7 @@ def test_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "name", [*BACKBONES, *KINDS, *(f"_{name}" for name in MODIFIERS), "_v2", "dy", "prepool-<pooling>-<stride>"]
+    "name", [*KINDS, *(f"_{name}" for name in MODIFIERS), "_v2", "dy", "prepool-<pooling>-<stride>"]
 )
 def test_language_table_names(name: str) -> None:
     table = [line for line in section("The language").splitlines() if line.startswith("|")]
@@ -103,10 +105,29 @@ def test_language_table_names(name: str) -> None:
 
 
 def test_language_table_names_nothing_else() -> None:
-    """Every word of the rows of backbones and poolings is of the catalogues."""
+    """Every word of the rows of poolings is of the catalogue."""
     rows = [line.split("|")[2] for line in section("The language").splitlines() if line.startswith("|")]
     words = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
-    assert words == {*BACKBONES, *KINDS}
+    assert words == {*KINDS}
+
+
+def backbone_table() -> str:
+    """The README's table of backbones, made of the catalogue: a row for those that share strides and places."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for entry in BACKBONES.values():
+        alike.setdefault((entry.strides, PLACES[entry.pools]), []).append(f"`{entry.name}`")
+    rows = [(" ".join(names), str(len(strides)), strides, place) for (strides, place), names in alike.items()]
+    head = [("backbones", "stages", "unchanged strides", "pools go"), ("---",) * 4]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [*head, *rows]) + "\n"
+
+
+def test_table_of_backbones_is_made_of_the_catalogue() -> None:
+    """`SAPOOL_UPDATE_GOLDEN=1 pytest tests/test_readme.py` writes it anew."""
+    shown = "".join(line + "\n" for line in section("Backbones").splitlines() if line.startswith("|"))
+    if "SAPOOL_UPDATE_GOLDEN" in os.environ:
+        FILE.write_text(README.replace(shown, backbone_table()), encoding="utf-8")
+        shown = backbone_table()
+    assert shown == backbone_table()
 
 
 def test_recipes_are_shipped() -> None:

@@ -131,7 +131,7 @@ def test_errors_are_the_users() -> None:
 
 def test_errors_pickle() -> None:
     with pytest.raises(ArchitectureError) as caught:
-        parse("resnet34-nlp-1222")
+        parse("resnet35-nlp-1222")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert type(copy) is ArchitectureError
     assert vars(copy) == vars(caught.value)

@@ -70,7 +70,7 @@ def test_torchvisions_dialect_leaves_all_alone(name: str) -> None:
 def test_a_prepool_takes_the_stem_pools_place() -> None:
     module = traced("resnet18")
     before = identities(module)
-    log = run(adopt_dialect, module, paper("resnet18", Site("prepool", "pool", 4, 4, 64, removes="maxpool")))
+    log = run(adopt_dialect, module, paper("resnet18", Site("prepool", "pool", 4, 4, 64, removes=("maxpool",))))
     assert log.rewrites == []
     assert reasons(log) == {"maxpool": "the prepool takes its place"}
     assert identities(module) == before

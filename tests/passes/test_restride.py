@@ -23,9 +23,9 @@ from tests.passes.tiny import (
     values,
 )
 
-UNSTRIDED = replace(STAGE2, action="stride", stride=1, convs=("stage2.conv1", "stage2.downsample.0"), conv_stride=1)
-STRIDED = replace(STAGE1, action="stride", stride=2, convs=("stage1.conv1",), conv_stride=2)
-PROJECTED = replace(STRIDED, shortcut="stage1", shortcut_channels=(4, 4))
+UNSTRIDED = replace(STAGE2, action="stride", stride=1, strides=(("stage2_conv1", 1), ("stage2_downsample_0", 1)))
+STRIDED = replace(STAGE1, action="stride", stride=2, strides=(("stage1_conv1", 2),))
+PROJECTED = replace(STRIDED, shortcut="stage1", shortcut_channels=(4, 4), shortcut_reader="stage1_add")
 
 
 def test_sets_strides() -> None:
@@ -34,7 +34,7 @@ def test_sets_strides() -> None:
     assert log.rewrites == [
         Rewrite("restride", "stage2", path, "stride 2", "stride 1") for path in ("stage2.conv1", "stage2.downsample.0")
     ]
-    for path in UNSTRIDED.convs:
+    for path in ("stage2.conv1", "stage2.downsample.0"):
         assert module.get_submodule(path).stride == (1, 1)
     stamped = {n.name: n.meta["site"] for n in module.graph.nodes if n.meta.get("rule") == "restride"}
     assert stamped == {
@@ -46,7 +46,11 @@ def test_sets_strides() -> None:
 def test_leaves_alone_what_has_its_stride() -> None:
     module = net()
     before, y = identities(module), module(image())
-    log = run(restride, module, plan(STEM, STAGE1, replace(UNSTRIDED, conv_stride=2)))
+    log = run(
+        restride,
+        module,
+        plan(STEM, STAGE1, replace(UNSTRIDED, strides=(("stage2_conv1", 2), ("stage2_downsample_0", 2)))),
+    )
     assert log.rewrites == []
     assert identities(module) == before
     assert torch.equal(module(image()), y)
@@ -56,6 +60,7 @@ def test_leaves_alone_what_has_its_stride() -> None:
         "stage2.conv1": "already has stride 2",
         "stage2.downsample.0": "already has stride 2",
         "conv": "its stride of 2 is what its site keeps",
+        "maxpool": "its stride of 2 is what its site keeps",
         "side": "its stride of 2 is what its site keeps",
     }
 
@@ -73,7 +78,7 @@ def test_a_smaller_stride_fills_the_gaps_between_the_old_values() -> None:
 def test_removes_the_stems_pool_for_all_its_users() -> None:
     module, x = net(), image()
     assert len(nodes(module)["maxpool"].users) == 2
-    stem = replace(STEM, name="prepool", action="stride", stride=1, convs=("conv",), conv_stride=1, removes="maxpool")
+    stem = replace(STEM, name="prepool", action="stride", stride=1, strides=(("conv", 1),), removes=("maxpool",))
     log = run(restride, module, plan(stem))
     after = nodes(module)
     assert "maxpool" not in after
@@ -119,6 +124,6 @@ def test_an_identity_for_a_projection_keeps_the_numbers() -> None:
 
 def test_inserts_a_projection_without_a_stride() -> None:
     module, x = net(), image()
-    log = run(restride, module, plan(replace(PROJECTED, action="pool", convs=(), conv_stride=None)))
+    log = run(restride, module, plan(replace(PROJECTED, action="pool", strides=())))
     assert log.rewrites[-1].after == "projection shortcut, stride 1"
     assert values(module, x)["stage1_add"].shape == (2, 4, 8, 8)

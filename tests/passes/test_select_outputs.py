@@ -68,7 +68,14 @@ def test_a_pool_behind_a_feature_takes_its_place() -> None:
 
 def test_a_pool_in_front_of_a_block_leaves_the_feature() -> None:
     module, x = net(), image()
-    before = replace(STAGE2, action="pool", channels=4, kind="maxp", anchor="stage1_relu_1", before="stage2")
+    before = replace(
+        STAGE2,
+        action="pool",
+        channels=4,
+        kind="maxp",
+        anchor="stage1_relu_1",
+        readers=("stage2_conv1", "stage2_downsample_0"),
+    )
     rewritten(module, plan(before, features=FEATURES, features_only=True), insert_pools)
     assert nodes(module)["stage1_relu_1"].meta["feature"] == "stage1"
     assert module(x)[0].shape == (2, 4, 8, 8)

@@ -58,14 +58,18 @@ def test_the_verified_module_is_left_alone() -> None:
     [
         (with_site("stage1", channels=5), "stage1 pools 4 channels, not 5"),
         (with_site("stage1", stride=4), "stage1 isn't as planned"),
-        (with_site("stage2", stride=4), "stage2 is 2 pixels high, expected about 1.00"),
+        (with_site("stage2", stride=4), "stage2 grows by 2 pixels where 1 are expected"),
         (
-            with_site("stage2", action="stride", convs=("stage2.conv1",), conv_stride=1),
-            "stage2.conv1 has stride (2, 2)",
+            with_site("stage2", action="stride", strides=(("stage2_conv1", 1),)),
+            "stage2_conv1 has stride 2, not 1",
+        ),
+        (
+            with_site("stage2", action="stride", removes=("side",)),
+            "('side',) should have gone",
         ),
         (replace(SOUND, num_classes=6), "the output is (1, 5)"),
     ],
-    ids=["channels", "a pool's stride", "a stage's stride", "a convolution's stride", "classes"],
+    ids=["channels", "a pool's stride", "a stage's stride", "a convolution's stride", "a pooling", "classes"],
 )
 def test_a_wrong_plan_is_caught_where_it_is_wrong(wrong: Plan, message: str) -> None:
     with pytest.raises(AssertionError, match=re.escape(message)):

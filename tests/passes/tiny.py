@@ -78,6 +78,7 @@ def plan(*sites: Site, **changes: Any) -> Plan:
         "out_indices": None,
         "dynamic": False,
         "features": (),
+        "parts": (),
     }
     return Plan(sites=sites, **(settings | changes))
 
