@@ -61,7 +61,10 @@ def trace(module: nn.Module, name: str = "") -> fx.GraphModule:
     name = name or type(module).__name__
     leaves, functions = _marked_by_timm()
     while True:
-        training, evaluation = (_trace(module, name, leaves, functions, training=mode) for mode in (True, False))
+        _forget_constants(module)
+        evaluation = _trace(module, name, leaves, functions, training=False)
+        _forget_constants(module)
+        training = _trace(module, name, leaves, functions, training=True)
         dropouts = _follow_mode(training, evaluation)
         differing = _first_difference(training, evaluation)
         if differing is None:
@@ -74,6 +77,12 @@ def trace(module: nn.Module, name: str = "") -> fx.GraphModule:
                 f"(at {differing.name}), and a graph has one forward; move that into a module of its own"
             )
         leaves = (*leaves, owner)
+
+
+def _forget_constants(module: nn.Module) -> None:
+    """Takes off a module what torch.fx has put on it: tensors made in a forward, numbered anew by each trace."""
+    for name in [name for name in vars(module) if name.startswith("_tensor_constant")]:
+        delattr(module, name)
 
 
 def _trace(
@@ -122,8 +131,13 @@ def _has(module: nn.Module, path: str) -> bool:
 def keep_order(copy: nn.Module, original: nn.Module) -> None:
     """Gives a copy's parameters, buffers and modules the order that they have in the original.
 
-    torch.fx registers them in the order of their use; optimisers and checkpoints go by that of the state dict.
+    torch.fx registers them in the order of their use; optimisers and checkpoints go by that of the state dict. Buffers
+    that aren't of the state dict stay out of it, and so do tensors that a forward makes.
     """
+    transient = vars(original).get("_non_persistent_buffers_set", set())
+    for name in vars(copy).get("_buffers", {}):
+        if name in transient or name.startswith("_tensor_constant"):
+            copy._non_persistent_buffers_set.add(name)
     for kind in ("_parameters", "_buffers", "_modules"):
         own, order = vars(copy).get(kind, {}), list(vars(original).get(kind, ()))
         for name in [name for name in order if name in own] + [name for name in own if name not in order]:

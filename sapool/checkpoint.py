@@ -80,17 +80,23 @@ def restore(content: dict[str, Any], path: str | Path, *, backbone: nn.Module | 
     if backbone is None and re.search(rf"(^|-)(dy)?{OWN}(_v2)?-", name):
         raise InputError(f"{path} holds {name}, made of a network of yours: sapool.load(PATH, backbone=MODULE)")
     try:
-        # Built without data: every tensor comes from the file.
-        with torch.device("meta"):
-            own = None if backbone is None else on_meta(backbone).train()
-            model = compile(content["architecture"], **content["options"], backbone=own)
-            model = optimize(model) if content.get("optimized") else model
+        # Built without data: every tensor comes from the file. But for those that no state dict holds.
+        model = _made(content, on_meta(backbone).train() if backbone is not None else None, "meta")
         model.load_state_dict(content["state_dict"], assign=True)
+        if any(buffer.is_meta for buffer in model.buffers()):
+            model = _made(content, backbone, "cpu")
+            model.load_state_dict(content["state_dict"])
     except (InputError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         raise WeightsError(
             f"{path} is damaged: its weights don't belong to its architecture ({_first_line(error)})"
         ) from None
     return model
+
+
+def _made(content: dict[str, Any], backbone: nn.Module | None, device: str) -> CompiledModel:
+    with torch.device(device):
+        model = compile(content["architecture"], **content["options"], backbone=backbone)
+        return optimize(model) if content.get("optimized") else model
 
 
 def _first_line(error: Exception) -> str:

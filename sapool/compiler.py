@@ -190,4 +190,6 @@ def _check(
 
 def _read(path: str | Path, architecture: Architecture) -> dict[str, Tensor]:
     state = state_dict_in(read_checkpoint(path), path)
-    return convert_what_fits(state, architecture) if is_reference(state) else state
+    entry = BACKBONES.get(architecture.backbone)
+    authors = entry is not None and entry.paper is not None and is_reference(state)
+    return convert_what_fits(state, architecture) if authors else state

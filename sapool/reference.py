@@ -71,8 +71,13 @@ def convert_reference_state_dict(
         architecture: which network they are of, as text or parsed.
 
     Raises:
-        WeightsError: a key fits nowhere in that network; names it.
+        WeightsError: a key fits nowhere in that network; names it. Or nothing was published of that backbone.
     """
+    parsed = parse(architecture) if isinstance(architecture, str) else architecture
+    entry = BACKBONES.get(parsed.backbone)
+    if entry is None or entry.paper is None:
+        known = ", ".join(name for name, other in BACKBONES.items() if other.paper is not None)
+        raise WeightsError(f"the authors' checkpoints are of {known}, not of {parsed.backbone}")
     names = _names(architecture, state_dict)
     converted: dict[str, Tensor] = {}
     for key, value in state_dict.items():

@@ -130,6 +130,27 @@ def test_a_prepool_and_placements() -> None:
     assert "stages.0.downsample.0.weight" in strided.state_dict()
 
 
+class Shifted(Residual):
+    """Has a buffer that no state dict holds, and makes a tensor in its forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.arange(3.0)[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + self.shift + torch.arange(3.0)[:, None, None])
+
+
+def test_tensors_that_no_state_dict_holds(tmp_path: Path) -> None:
+    own = Shifted().eval()
+    model = sapool.compile("skip-122", backbone=own, image_size=64).eval()
+    assert list(model.state_dict()) == list(own.state_dict())
+    assert torch.equal(model(image()), own(image()))
+    sapool.save(model, tmp_path / "m.pt")
+    again = sapool.load(tmp_path / "m.pt", backbone=Shifted()).eval()
+    assert torch.equal(again(image()), own(image()))
+
+
 def test_saved_and_loaded(tmp_path: Path) -> None:
     model = sapool.compile("lip-122", backbone=Residual(), image_size=64).eval()
     sapool.save(model, tmp_path / "m.pt")
