@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -138,6 +140,69 @@ def test_missing_data_set_says_what_where_and_how(name, looked_for, tmp_path, mo
     assert f"looked for {looked_for} in {tmp_path}" in said
     assert "To get it: " in said
     assert "\n" not in said
+
+
+def trusting(monkeypatch):
+    """Torchvision compares its data sets' files with published checksums, which generated ones can't have."""
+    for reader in ("cifar", "stl10"):
+        monkeypatch.setattr(f"torchvision.datasets.{reader}.check_integrity", lambda *_: True)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "files", "meta", "key"),
+    [
+        ("cifar10", "cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], "batches.meta", "label"),
+        ("cifar100", "cifar-100-python", ["train"], "meta", "fine_label"),
+    ],
+)
+def test_cifar_as_it_is_stored(name, folder, files, meta, key, tmp_path, monkeypatch):
+    """Rows of 3072 bytes, red, green and blue planes one after the other, in pickled batches."""
+    trusting(monkeypatch)
+    where = tmp_path / folder
+    where.mkdir()
+    classes = [f"class {i}" for i in range(10)]
+    (where / meta).write_bytes(pickle.dumps({f"{key}_names": classes}))
+    rng, rows, labels = np.random.default_rng(0), {}, {}
+    for file in [*files, "test" if name == "cifar100" else "test_batch"]:
+        rows[file] = rng.integers(0, 256, (6, 3072), dtype=np.uint8)
+        labels[file] = [int(label) for label in rng.integers(0, 10, 6)]
+        (where / file).write_bytes(pickle.dumps({"data": rows[file], f"{key}s": labels[file]}))
+    opened = open_data(Data.model_validate({"name": name, "root": str(tmp_path)}))
+    assert opened.classes == tuple(classes)
+    stored = [(label, row) for file in files for label, row in zip(labels[file], rows[file], strict=True)]
+    stored.sort(key=lambda pair: pair[0])
+    assert opened.train.labels.tolist() == [label for label, _ in stored]
+    for index, (_, row) in enumerate(stored):
+        assert np.array_equal(opened.train.image(index).numpy(), row.reshape(3, 32, 32))
+    assert len(opened.test.labels) == 6
+
+
+def test_stl10_as_it_is_stored(tmp_path, monkeypatch):
+    """Planes of 96 columns one after the other, and labels from 1."""
+    trusting(monkeypatch)
+    where = tmp_path / "stl10_binary"
+    where.mkdir()
+    (where / "class_names.txt").write_text("".join(f"class {i}\n" for i in range(10)))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 3, 96, 96), dtype=np.uint8)
+    for split in ("train", "test"):
+        (where / f"{split}_X.bin").write_bytes(images.transpose(0, 1, 3, 2).tobytes())
+        (where / f"{split}_y.bin").write_bytes(bytes([3, 1, 10, 2]))
+    opened = open_data(Data.model_validate({"name": "stl10", "root": str(tmp_path)}))
+    assert opened.classes[0] == "class 0"
+    assert opened.train.labels.tolist() == [0, 1, 2, 9]
+    for index, stored in enumerate((1, 3, 0, 2)):
+        assert np.array_equal(opened.train.image(index).numpy(), images[stored])
+
+
+def test_imagenet_from_class_folders(tmp_path):
+    for split in ("train", "val"):
+        for name in ("n01440764", "n01443537"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (40, 30), "red").save(tmp_path / split / name / "1.JPEG")
+    opened = open_data(Data.model_validate({"name": "imagenet", "root": str(tmp_path)}))
+    assert opened.classes == ("n01440764", "n01443537")
+    assert opened.train.image(0).shape == (3, 30, 40)
 
 
 def test_damaged_files_are_named(tmp_path):
