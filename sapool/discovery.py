@@ -161,27 +161,20 @@ def _apart(hierarchy: Hierarchy, name: str) -> list[Unit]:
 
 
 def _stem(hierarchy: Hierarchy, units: list[Unit]) -> int:
-    """Where the stages begin: the stem is what reads the image, and single layers that follow it."""
-    reads = next(
-        (
-            number
-            for number, unit in enumerate(units)
-            if any(source.op == "placeholder" for node in unit.nodes for source in node.all_input_nodes)
-            and (hierarchy.convs(unit) or hierarchy.drops_in(unit))
-        ),
-        -1,
-    )
-    last = max((number for number, unit in enumerate(units) if hierarchy.drops_in(unit)), default=reads)
-    # A module that holds what reads the image, and not the rest of the network, is a stem as a whole.
-    parent = f"{units[reads].name.rpartition('.')[0]}."
-    behind = next((number for number in range(reads, last + 1) if not units[number].name.startswith(parent)), reads + 1)
+    """Where the stages begin: the stem is the first unit that convolves or drops, and single layers that follow it."""
+    works = [number for number, unit in enumerate(units) if hierarchy.convs(unit) or hierarchy.drops_in(unit)]
+    first = works[0] if works else 0
+    last = max((number for number in works if hierarchy.drops_in(units[number])), default=first)
+    # A module that holds this unit, and not the rest of the network, is a stem as a whole.
+    parent = f"{units[first].name.rpartition('.')[0]}."
+    behind = next((number for number in range(first, last + 1) if not units[number].name.startswith(parent)), first + 1)
     if parent == "." or any(unit.name.startswith(parent) for unit in units[behind : last + 1]):
-        behind = reads + 1
+        behind = first + 1
     for number in range(behind, last + 1):
         if hierarchy.is_block(units[number]):
             return number
     # A plain sequence of layers: its first convolution with what belongs to it is the stem.
-    number = reads + 1
+    number = first + 1
     while number <= last and not hierarchy.convs(units[number]) and not hierarchy.drops_in(units[number]):
         number += 1
     return number
