@@ -20,6 +20,7 @@ from sapool.errors import InputError, WorkError, did_you_mean
 if TYPE_CHECKING:
     from sapool.memory import Assumptions
     from sapool.model import CompiledModel
+    from sapool.training.detection import DetectionRecipe
 
 EPILOG = """\
 examples:
@@ -139,6 +140,9 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on with the run in --run-dir from its last checkpoint"
     )
     command.add_argument("--dry-run", action="store_true", help="build everything, try two batches, estimate the time")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="with --dry-run of a detector: where its mmdet config is written (.py)"
+    )
 
     command = add("evaluate", evaluate, "measure a run's best model on its test set, class by class")
     command.add_argument("run", metavar="RUN", help="the run's folder")
@@ -346,7 +350,7 @@ def _from_plan(path: str) -> CompiledModel:
 
 def train(options: argparse.Namespace) -> int:
     """`sapoolc train`."""
-    from sapool.training.recipe import read_recipe
+    from sapool.training.recipe import DetectionRecipe, read_recipe
 
     source, overrides, folder = options.recipe, options.overrides, options.run_dir
     if source is not None and "=" in source:
@@ -358,6 +362,10 @@ def train(options: argparse.Namespace) -> int:
             raise InputError("which recipe? A TOML file, or a name of `sapoolc list recipes`")
         source = str(Path(folder) / "recipe.toml")
     recipe = read_recipe(source, overrides)
+    if isinstance(recipe, DetectionRecipe):
+        return _train_detector(recipe, options)
+    if options.output:
+        raise InputError("-o is for a detector's recipe, whose config it writes")
     if options.dry_run:
         from sapool.training.dry_run import dry_run
 
@@ -365,6 +373,18 @@ def train(options: argparse.Namespace) -> int:
     from sapool.training.run import run
 
     return run(recipe, folder, resume=options.resume)
+
+
+def _train_detector(recipe: DetectionRecipe, options: argparse.Namespace) -> int:
+    if options.dry_run:
+        from sapool.detect.dry_run import dry_run
+
+        return dry_run(recipe, options.output)
+    if options.output:
+        raise InputError("-o goes with --dry-run; a run keeps its config in its folder")
+    from sapool.detect.run import run
+
+    return run(recipe, options.run_dir, resume=options.resume)
 
 
 def evaluate(options: argparse.Namespace) -> int:
