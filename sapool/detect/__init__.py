@@ -4,7 +4,7 @@ Importing this is all that a config of mmdet's own needs: `custom_imports = dict
 mmcv's operators where their extension isn't installed, registers `SapoolBackbone`, and lets mmengine's checkpoints be
 read without switching `weights_only` off.
 
-Raises (on import): MissingExtra, the packages of the extra `detect` aren't installed.
+Raises (on import): MissingExtraError, the packages of the extra `detect` aren't installed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from importlib.util import find_spec
 from sapool.errors import InputError
 
 
-class MissingExtra(InputError, ImportError):
+class MissingExtraError(InputError, ImportError):
     """The packages that detection needs aren't installed."""
 
 
 _absent = [name for name in ("mmcv", "mmengine", "mmdet", "pycocotools") if find_spec(name) is None]
 if _absent:
-    raise MissingExtra(
+    raise MissingExtraError(
         f"detection needs {', '.join(_absent)}, which {'is' if len(_absent) == 1 else 'are'} not installed; install "
         'what it needs with: pip install "sapool[detect]"'
     )
@@ -40,4 +40,4 @@ allow_history()
 mend()
 register()
 
-__all__ = ["LoadWholeImage", "MissingExtra", "SapoolBackbone"]
+__all__ = ["LoadWholeImage", "MissingExtraError", "SapoolBackbone"]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from mmdet.registry import MODELS
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sapool.compiler import compile
@@ -47,7 +45,7 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
     def __init__(
         self,
         arch: str,
-        out_indices: Sequence[int] | None = None,
+        out_indices: Sequence[int] | int | None = None,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         dialect: Dialect = "torchvision",
@@ -73,7 +71,7 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Maps (N, C, H/r, W/r) for `feature_info`'s channels C and reductions r, of images (N, 3, H, W)."""
-        return tuple(self._run(self, x))  # type: ignore[arg-type]
+        return tuple(self._run(self, x))
 
     def train(self, mode: bool = True) -> SapoolBackbone:
         super().train(mode)
@@ -109,7 +107,7 @@ def _modules_of(model: CompiledModel, frozen_stages: int) -> tuple[str, ...]:
     stages = sum(name.startswith("stage") for name, _ in model.plan.features)
     if not -1 <= frozen_stages <= stages:
         raise InputError(
-            f"frozen_stages: {model.plan.architecture} has {stages} stages, so -1 (none) to {stages} can be frozen, not "
+            f"frozen_stages: {model.plan.architecture} has {stages} stages: -1 (none) to {stages} can be frozen, not "
             f"{frozen_stages}"
         )
     if frozen_stages < 0:

@@ -42,6 +42,4 @@ def _find(name: str) -> Path:
     same = [path for path in known.values() if path.name == named.as_posix()]
     if len(same) == 1:
         return same[0]
-    raise InputError(
-        f"detector.base: no config '{name}' here or in {SHIPPED}." + did_you_mean(named.as_posix(), known)
-    )
+    raise InputError(f"detector.base: no config '{name}' here or in {SHIPPED}." + did_you_mean(named.as_posix(), known))

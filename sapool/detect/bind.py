@@ -121,7 +121,8 @@ def _dense_heads(model: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
 
 def _refuse(what: str, name: str, known: Any) -> None:
     raise InputError(
-        f"the {what} {name} isn't one whose numbers the binder knows." + did_you_mean(name, known)
+        f"the {what} {name} isn't one whose numbers the binder knows."
+        + did_you_mean(name, known)
         + f" Known: {', '.join(sorted(known))}."
     )
 
@@ -172,7 +173,7 @@ def _set_channels(part: ConfigDict, name: str, channels: Sequence[int], place: s
     elif name in part:
         if len(set(channels)) > 1:
             raise InputError(
-                f"{place}: {part.type} takes maps with the same number of channels, not {', '.join(map(str, channels))}; "
+                f"{place}: {part.type} takes maps with one number of channels, not {', '.join(map(str, channels))}; "
                 "choose a base with a neck"
             )
         part[name] = channels[0]
@@ -196,7 +197,7 @@ def _bind_regions(model: ConfigDict, levels: Sequence[Level]) -> None:
                 part.featmap_strides = [level.stride[0] for level in seen]
                 part.finest_scale = FINEST_SCALE * min(seen[0].stride)
                 part.out_channels = seen[0].channels
-            elif name.endswith("head") and isinstance(part, dict):
+            elif name.endswith("head"):
                 if part.type not in BOX_HEADS:
                     _refuse("box head", str(part.type), BOX_HEADS)
                 _set_channels(part, "in_channels", [levels[0].channels], f"model.roi_head.{name}")

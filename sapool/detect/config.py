@@ -16,7 +16,6 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
-from torch import nn
 
 from sapool.atomic import write_text
 from sapool.detect.base import load_base
@@ -68,8 +67,8 @@ def bind(recipe: DetectionRecipe, boxes: Boxes, work_dir: Path) -> Bound:
     bind_inputs(config, recipe, boxes, size, binding.divisor)
     bind_training(config, recipe, work_dir.absolute())
     whole = Config({name: config[name] for name in _SETTINGS if name in config})
-    # Through its own text: what trains is what is written. mmengine writes it to a run's folder under that name.
-    config = Config(Config.fromstring(whole.pretty_text, ".py").to_dict(), filename="config.py")
+    # Through its own text: what trains is what is written.
+    config = Config(Config.fromstring(whole.pretty_text, ".py").to_dict())
     return Bound(config, binding, size, len(boxes.classes))
 
 
@@ -82,11 +81,11 @@ def write_config(config: Config, path: str | Path) -> None:
     write_text(path, config.pretty_text)
 
 
-def build_model(config: Config) -> nn.Module:
+def build_model(config: Config) -> Any:
     """The detector of a config, with batch norms that work in one process."""
     init_default_scope(config.get("default_scope", "mmdet"))
     model = MODELS.build(config.model)
-    return revert_sync_batchnorm(model)  # type: ignore[no-any-return]
+    return revert_sync_batchnorm(model)
 
 
 def try_once(bound: Bound) -> float:
@@ -105,7 +104,7 @@ def try_once(bound: Bound) -> float:
             loss.backward()
         except (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise WorkError(
-                f"the bound detector doesn't run: {type(error).__name__}: {str(error).splitlines()[0]}; the recipe's base "
+                f"the bound detector doesn't run: {type(error).__name__}: {str(error).splitlines()[0]}; the base "
                 "may need what the binder doesn't know of"
             ) from error
     if not loss.isfinite():
@@ -113,7 +112,7 @@ def try_once(bound: Bound) -> float:
     learning = [p for p in model.backbone.parameters() if p.requires_grad]
     if learning and not any(p.grad is not None and p.grad.abs().sum() > 0 for p in learning):
         raise WorkError("no gradient of the bound detector's loss reaches the network")
-    return loss.item()
+    return float(loss.item())
 
 
 def _noise(bound: Bound) -> dict[str, Any]:
@@ -121,7 +120,9 @@ def _noise(bound: Bound) -> dict[str, Any]:
     fixed = any(HEADS[name].fixed for _, name, _ in bound.binding.heads)
     width, height = bound.size if fixed else (_side(edge, bound.binding.divisor) for edge in bound.size)
     boxes = torch.tensor([[0.1, 0.1, 0.6, 0.5], [0.4, 0.3, 0.9, 0.95]]) * torch.tensor([width, height] * 2)
-    sample = DetDataSample(metainfo={"img_shape": (height, width), "ori_shape": (height, width), "scale_factor": (1, 1)})
+    sample = DetDataSample(
+        metainfo={"img_shape": (height, width), "ori_shape": (height, width), "scale_factor": (1, 1)}
+    )
     sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([0, bound.classes - 1]))
     if "mask_head" in bound.config.model.get("roi_head", {}):
         masks = np.zeros((2, height, width), dtype=np.uint8)

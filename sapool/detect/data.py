@@ -101,7 +101,8 @@ def _chosen(data: DetectionData, names: Sequence[str], where: str) -> tuple[str,
     for name in wanted:
         if name not in names:
             raise InputError(
-                f"data.classes: {where} has no category '{name}'." + did_you_mean(name, names)
+                f"data.classes: {where} has no category '{name}'."
+                + did_you_mean(name, names)
                 + f" It has: {', '.join(names)}."
             )
     # mmdet numbers classes in the order of the file, whatever the order in which they are named.
@@ -141,7 +142,9 @@ def _check_annotations(content: dict[str, Any], path: Path, classes: Sequence[st
     """How many images have boxes of the classes."""
     categories = {category["id"]: category["name"] for category in content["categories"]}
     try:
-        images = {image["id"] for image in content["images"] if image["file_name"] and image["width"] and image["height"]}
+        images = {
+            image["id"] for image in content["images"] if image["file_name"] and image["width"] and image["height"]
+        }
     except (TypeError, KeyError) as error:
         raise InputError(f"the annotations {path} aren't COCO's: an image without {error}") from None
     used = set()

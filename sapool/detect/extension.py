@@ -23,7 +23,7 @@ from torch.nn import functional as F
 NAME = "mmcv._ext"
 
 
-class MissingOperator(NotImplementedError):
+class MissingOperatorError(NotImplementedError):
     """An operator of mmcv's extension that neither torchvision nor this stand-in has."""
 
 
@@ -257,9 +257,7 @@ def _deform_backward(
     """Gradients with respect to input, weight, offset, mask and bias."""
     mask, bias = _neutral(input, weight)
     backward = torch.ops.torchvision._deform_conv2d_backward
-    gradients: Sequence[Tensor] = backward(
-        grad_output, input, weight, offset, mask, bias, *_plain(geometry), False
-    )
+    gradients: Sequence[Tensor] = backward(grad_output, input, weight, offset, mask, bias, *_plain(geometry), False)
     return gradients
 
 
@@ -334,7 +332,7 @@ SERVED = MappingProxyType(
 
 
 def _missing(name: str) -> NoReturn:
-    raise MissingOperator(
+    raise MissingOperatorError(
         f"mmcv's operator {name} needs mmcv's compiled extension, which isn't installed, and torchvision has no such "
         f"operator. Served without it: {', '.join(SERVED)}. Use a model without {name}, or build mmcv from source."
     )
@@ -383,6 +381,11 @@ def install() -> bool:
             # As it would be after `import mmcv._ext`.
             sys.modules["mmcv"].__dict__["_ext"] = sys.modules[NAME]
     return is_stand_in(sys.modules[NAME])
+
+
+def sources() -> dict[str, str]:
+    """Each operator that the stand-in has, and what computes it here: a compiled extension where there is one."""
+    return dict(SERVED) if install() else dict.fromkeys(SERVED, "mmcv's compiled extension")
 
 
 def is_stand_in(module: ModuleType) -> bool:

@@ -77,8 +77,10 @@ _QUERIES = Head("DETR-like")
 HEADS: Mapping[str, Head] = MappingProxyType(
     {
         **dict.fromkeys(
-            ("RPNHead", "AnchorHead", "RetinaHead", "RetinaSepBNHead", "PISARetinaHead", "FreeAnchorRetinaHead")
-            + ("ATSSHead", "GFLHead", "PAAHead", "TOODHead", "DDODHead", "FSAFHead", "YOLOFHead"),
+            (
+                *("RPNHead", "AnchorHead", "RetinaHead", "RetinaSepBNHead", "PISARetinaHead", "FreeAnchorRetinaHead"),
+                *("ATSSHead", "GFLHead", "PAAHead", "TOODHead", "DDODHead", "FSAFHead", "YOLOFHead"),
+            ),
             _ANCHORS,
         ),
         **dict.fromkeys(("GARetinaHead", "GARPNHead", "SABLRetinaHead"), _GUIDED),

@@ -29,7 +29,9 @@ def base_size(config: Config) -> Size:
         if transform.get("type") == "Resize" and "scale" in transform:
             scale = transform["scale"]
             return (scale, scale) if isinstance(scale, int) else (int(scale[0]), int(scale[1]))
-    raise InputError("detector.base: its test pipeline has no Resize with a scale, so images have no size to begin with")
+    raise InputError(
+        "detector.base: its test pipeline has no Resize with a scale, so images have no size to begin with"
+    )
 
 
 def bind_inputs(config: Config, recipe: DetectionRecipe, boxes: Boxes, size: Size, divisor: int) -> None:
@@ -121,6 +123,6 @@ def _resized(given: Any, before: Size, size: Size) -> Any:
         if len(given) == 2 and all(isinstance(edge, (int, float)) for edge in given):
             ratios = max(size) / max(before), min(size) / min(before)
             long, short = ratios if abs(given[0]) >= abs(given[1]) else ratios[::-1]
-            return type(given)((round(given[0] * long), round(given[1] * short)))
-        return type(given)(_resized(item, before, size) for item in given)
+            return (round(given[0] * long), round(given[1] * short))
+        return [_resized(item, before, size) for item in given]
     return round(given * max(size) / max(before)) if isinstance(given, (int, float)) else given

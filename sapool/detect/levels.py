@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -90,7 +91,8 @@ def necks_of(model: ConfigDict) -> list[ConfigDict]:
         known = REFINERS if position else NECKS
         if neck.type not in known:
             raise InputError(
-                f"the neck {neck.type} isn't one whose numbers the binder knows." + did_you_mean(neck.type, known)
+                f"the neck {neck.type} isn't one whose numbers the binder knows."
+                + did_you_mean(neck.type, known)
                 + f" Known here: {', '.join(sorted(known))}."
             )
     return necks
@@ -115,10 +117,10 @@ def bind_necks(necks: Sequence[ConfigDict], features: Sequence[Feature], text: s
 
 def _check_halving(name: str, rule: Neck, features: Sequence[Feature], text: str) -> None:
     reductions = [feature.reduction for feature in features]
-    if rule.halving and any(2 * a != b for a, b in zip(reductions, reductions[1:], strict=False)):
+    if rule.halving and any(2 * a != b for a, b in pairwise(reductions)):
         raise InputError(
-            f"detector.out_indices: the neck {name} enlarges each map by 2 to add it to the one before, and the maps of "
-            f"{text} that feed it have reductions {', '.join(map(str, reductions))}; choose others, or another base"
+            f"detector.out_indices: the neck {name} enlarges each map by 2 to add it to the one before, and the maps "
+            f"of {text} that feed it have reductions {', '.join(map(str, reductions))}; choose others, or another base"
         )
 
 

@@ -35,13 +35,13 @@ class Lines(Hook):  # type: ignore[misc]
         self.total, self.steps = 0.0, 0
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        loss = float(outputs["loss"])
+        loss = outputs["loss"].item()
         if not torch.isfinite(torch.tensor(loss)):
             rate = runner.optim_wrapper.get_lr()["lr"][0]
             raise WorkError(
                 f"the loss became {loss} in epoch {runner.epoch + 1}, batch {batch_idx + 1}, at a learning rate of "
-                f"{rate:g}. What was saved before is kept. Lower optimizer.lr, clip gradients (train.clip_norm=1) or use "
-                "train.precision=32-true."
+                f"{rate:g}. What was saved before is kept. Lower optimizer.lr, clip gradients (train.clip_norm=1) or "
+                "use train.precision=32-true."
             )
         self.total, self.steps = self.total + loss, self.steps + 1
 

@@ -69,7 +69,7 @@ def run(recipe: DetectionRecipe, where: str | Path | None = None, *, resume: boo
         started = time.monotonic()
         runner = make_runner(config)
         if folder.is_main():
-            # mmengine wrote it too, with where to go on from, which is for this start only.
+            # Without where to go on from, which is for this start only.
             config.load_from, config.resume = None, False
             write_config(config, path / "config.py")
         runner.register_hook(Lines(out))

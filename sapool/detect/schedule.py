@@ -87,7 +87,9 @@ def _schedulers(given: DetectionSchedule, epochs: int) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     if given.warmup_steps:
         steps = given.warmup_steps
-        made.append({"type": "LinearLR", "start_factor": given.warmup_start, "by_epoch": False, "begin": 0, "end": steps})
+        made.append(
+            {"type": "LinearLR", "start_factor": given.warmup_start, "by_epoch": False, "begin": 0, "end": steps}
+        )
     span = {"by_epoch": True, "begin": 0, "end": epochs}
     if given.name == "step":
         made.append({"type": "MultiStepLR", **span, "milestones": list(given.milestones), "gamma": given.gamma})

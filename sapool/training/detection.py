@@ -1,4 +1,4 @@
-"""What a detection recipe can say: a recipe with a section `detector`. Validated by pydantic; no torch, no mmdet here."""
+"""What a recipe with a section `detector` can say. Validated by pydantic; no torch and no mmdet here."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class DetectionTrain(Section):
 
 
 class DetectionRecipe(Section):
-    """A detection recipe of `sapoolc train`, with every setting. Without a section `optimizer` or `schedule`: the base's.
+    """A detection recipe of `sapoolc train`. Without a section `optimizer` or `schedule` the base's own holds.
 
     Attributes:
         title: the recipe's name, from its file; it names the run.

@@ -16,6 +16,8 @@ Name = Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10
 
 
 class Section(BaseModel):
+    """A part of a recipe: nothing unknown, nothing that changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
