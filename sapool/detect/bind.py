@@ -39,6 +39,17 @@ class Binding:
     divisor: int
 
 
+def check_parts(model: ConfigDict) -> None:
+    """Refuses a detector whose necks and heads the binder doesn't know.
+
+    Raises:
+        InputError: one isn't known; names it.
+    """
+    necks_of(model)
+    for _ in _dense_heads(model):
+        pass
+
+
 def bind_model(config: Config, recipe: DetectionRecipe, classes: int, size: tuple[int, int], growth: float) -> Binding:
     """Puts the recipe's network into a config's model.
 
@@ -55,13 +66,18 @@ def bind_model(config: Config, recipe: DetectionRecipe, classes: int, size: tupl
     model = config.model
     dense = list(_dense_heads(model))
     necks = necks_of(model)
-    features, indices = _outputs(model, recipe)
+    with torch.device("meta"):
+        network = compile(recipe.architecture, dialect=recipe.dialect, features_only=True)
+    indices = choose_outputs(
+        network.feature_info, count_inputs(model), recipe.detector.out_indices, recipe.architecture
+    )
+    features = tuple(network.feature_info[index] for index in indices)
     bind_necks(necks, features, recipe.architecture)
     # Images are padded to whole cells of the deepest map: poolings would drop a last part of one.
     divisor = max(feature.reduction for feature in features)
     fixed = any(HEADS[head.type].fixed for _, head in dense)
     measured = (_up(size[0], divisor), _up(size[1], divisor)) if fixed else _even(divisor, necks)
-    levels = measure_levels(necks, recipe.architecture, recipe.dialect, indices, measured)
+    levels = measure_levels(network, indices, necks, measured)
     for place, head in dense:
         _bind_head(head, place, levels, growth)
     _bind_regions(model, levels)
@@ -75,13 +91,6 @@ def bind_model(config: Config, recipe: DetectionRecipe, classes: int, size: tupl
         model.pop(name, None)
     heads = tuple((place, str(head.type), HEADS[head.type].family) for place, head in dense)
     return Binding(features, indices, tuple(levels), heads, divisor)
-
-
-def _outputs(model: ConfigDict, recipe: DetectionRecipe) -> tuple[tuple[Feature, ...], tuple[int, ...]]:
-    with torch.device("meta"):
-        known = compile(recipe.architecture, dialect=recipe.dialect).feature_info
-    indices = choose_outputs(known, count_inputs(model), recipe.detector.out_indices, recipe.architecture)
-    return tuple(known[index] for index in indices), indices
 
 
 def _up(pixels: int, divisor: int) -> int:
@@ -142,10 +151,11 @@ def _bind_head(head: ConfigDict, place: str, levels: Sequence[Level], growth: fl
 
 def _first_stride(head: ConfigDict, rule: Head) -> Number:
     """The stride of the base's first level; 8 where it relies on its head's defaults, which all begin there."""
-    part: Any = head
+    strides: Any = head if rule.strides else {}
     for name in rule.strides[0].split(".") if rule.strides else ():
-        part = part.get(name) if part is not None else None
-    return min(part[0]) if part and isinstance(part[0], (list, tuple)) else part[0] if part else 8
+        strides = strides.get(name) or {}
+    first = strides[0] if strides else 8
+    return min(first) if isinstance(first, (list, tuple)) else first  # type: ignore[no-any-return]
 
 
 def _at(head: ConfigDict, path: str, change: Callable[[Any], Any]) -> None:

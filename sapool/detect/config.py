@@ -13,13 +13,14 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 from sapool.atomic import write_text
 from sapool.detect.base import load_base
-from sapool.detect.bind import Binding, bind_model
+from sapool.detect.bind import Binding, bind_model, check_parts
 from sapool.detect.data import Boxes
 from sapool.detect.families import HEADS
 from sapool.detect.inputs import Size, base_size, bind_inputs
@@ -60,6 +61,7 @@ def bind(recipe: DetectionRecipe, boxes: Boxes, work_dir: Path) -> Bound:
         InputError: the base, the architecture and the recipe don't fit together.
     """
     config = load_base(recipe.detector.base)
+    check_parts(config.model)
     before = base_size(config)
     size = recipe.data.image_size or before
     growth = max(size) / max(before)
@@ -67,9 +69,7 @@ def bind(recipe: DetectionRecipe, boxes: Boxes, work_dir: Path) -> Bound:
     bind_inputs(config, recipe, boxes, size, binding.divisor)
     bind_training(config, recipe, work_dir.absolute())
     whole = Config({name: config[name] for name in _SETTINGS if name in config})
-    # Through its own text: what trains is what is written.
-    config = Config(Config.fromstring(whole.pretty_text, ".py").to_dict())
-    return Bound(config, binding, size, len(boxes.classes))
+    return Bound(Config(whole.to_dict()), binding, size, len(boxes.classes))
 
 
 def write_config(config: Config, path: str | Path) -> None:
@@ -98,6 +98,8 @@ def try_once(bound: Bound) -> float:
         torch.manual_seed(0)
         model = build_model(bound.config)
         model.train()
+        # Some heads and augmentations ask how far training is.
+        MessageHub.get_current_instance().update_info_dict({"epoch": 0, "iter": 0})
         try:
             losses = model(**model.data_preprocessor(_noise(bound)), mode="loss")
             loss, _ = model.parse_losses(losses)

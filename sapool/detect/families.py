@@ -35,8 +35,9 @@ NECKS: Mapping[str, Neck] = MappingProxyType(
     }
 )
 
-REFINERS = frozenset({"BFP", "DyHead"})
-"""Necks behind the first one, which see only what that one puts out."""
+REFINERS = frozenset({"BFP"})
+"""Necks behind the first one, which see only what that one puts out. mmdet's DyHead isn't one: it gives deformable
+convolutions offsets of another map's size, which torchvision refuses."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ def bind_inputs(config: Config, recipe: DetectionRecipe, boxes: Boxes, size: Siz
     train = config.train_dataloader
     # The base's repetitions belong to its own number of epochs.
     train.dataset = _data_set(train.dataset, boxes, boxes.train, once=recipe.train.epochs is not None)
+    if recipe.data.augment != "base":
+        _leave_out_augmentation(config, mirrored=recipe.data.augment == "flip")
     train.update(batch_size=recipe.train.batch_size, **workers)
     # A last batch of one image has no batch statistics where maps have one pixel.
     (train.batch_sampler if train.get("batch_sampler") else train).drop_last = True
@@ -87,6 +89,30 @@ def _data_set(given: ConfigDict, boxes: Boxes, part: Part, *, once: bool = False
         pipeline=leaf.pipeline,
         **kept,
     )
+
+
+def _leave_out_augmentation(config: Config, *, mirrored: bool) -> None:
+    """Reads training images as validation images are read, mirrored or not."""
+    steps = _leaf(config.val_dataloader.dataset).pipeline
+    sized = [copy.deepcopy(step) for step in steps if step.type in ("Resize", "Pad")]
+    flip = [ConfigDict(type="RandomFlip", prob=0.5)] if mirrored else []
+    given = config.train_dataloader.dataset
+    while given.type == "MultiImageMixDataset":
+        given = given.dataset
+    _leaf(given).pipeline = [
+        ConfigDict(type="LoadImageFromFile"),
+        ConfigDict(type="LoadAnnotations", with_bbox=True, with_mask=_with_masks(_leaf(given).pipeline)),
+        *sized,
+        *flip,
+        ConfigDict(type="PackDetInputs"),
+    ]
+    config.train_dataloader.dataset = given
+    # Hooks that change the augmentation on the way have nothing left to change.
+    config.custom_hooks = [hook for hook in config.get("custom_hooks", []) if "switch_epoch" not in hook]
+
+
+def _with_masks(pipeline: Any) -> bool:
+    return any(step.get("with_mask", False) for step in _walk(pipeline))
 
 
 def _walk(part: Any) -> Iterator[ConfigDict]:

@@ -9,16 +9,14 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
-from torch import nn
 
-from sapool.compiler import compile
 from sapool.detect.families import NECKS, REFINERS, Neck
 from sapool.errors import InputError, did_you_mean
+from sapool.model import CompiledModel
 from sapool.passes.verify import Feature
 
 Number = int | float
@@ -125,15 +123,23 @@ def _check_halving(name: str, rule: Neck, features: Sequence[Feature], text: str
 
 
 def measure_levels(
-    necks: Sequence[ConfigDict], text: str, dialect: Any, indices: tuple[int, ...], size: tuple[int, int]
+    network: CompiledModel, indices: Sequence[int], necks: Sequence[ConfigDict], size: tuple[int, int]
 ) -> list[Level]:
-    """The levels that the necks put out for images of a size (width, height), in their order."""
+    """The levels that the necks put out for images of a size (width, height), in their order.
+
+    Args:
+        network: on the meta device, returning every map.
+        indices: those that feed the first neck.
+        necks: as bound.
+        size: of the images.
+    """
     with torch.device("meta"):
-        backbone = compile(text, dialect=dialect, features_only=True, out_indices=indices)
         built = [MODELS.build(copy.deepcopy(neck)) for neck in necks]
-    module = nn.Sequential(backbone, *built).to("meta").eval()
     with torch.no_grad():
-        maps = module(torch.empty(1, 3, size[1], size[0], device="meta"))
+        every = network.eval()(torch.empty(1, 3, size[1], size[0], device="meta"))
+        maps = tuple(every[index] for index in indices)
+        for neck in built:
+            maps = neck.to("meta").eval()(maps)
     levels = []
     for level in maps:
         height, width = level.shape[-2:]

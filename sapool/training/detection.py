@@ -50,6 +50,9 @@ class DetectionData(Section):
     image_size: tuple[int, int] | None = Field(
         None, description="width and height that images are resized to, or into (default: the base's)"
     )
+    augment: Literal["base", "flip", "none"] = Field(
+        "base", description="how training images are varied: as the base does, mirrored at random, or not at all"
+    )
     workers: int = Field(0, ge=0, description="processes that load data, for training and for validation")
 
     @model_validator(mode="before")
