@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -29,17 +30,21 @@ _PLAIN = (
 
 
 def allow_history() -> None:
-    """Lets `torch.load` read the history of losses that mmengine keeps in its checkpoints, and no other class.
+    """Lets `torch.load` read the history of losses and scores that mmengine keeps in its checkpoints, and no more.
 
-    A `HistoryBuffer` holds two numpy arrays of float64 or int64, and the names of its own methods.
+    A `HistoryBuffer` holds two numpy arrays of numbers, and its own methods: these are pickled as calls of `getattr`,
+    for which a function stands in that gives nothing else.
     """
-    allowed = [HistoryBuffer, np.ndarray, np.dtype, _reconstruct(), np.dtypes.Float64DType, np.dtypes.Int64DType]
-    torch.serialization.add_safe_globals(allowed)
+    rebuild, scalar = (value.__reduce__()[0] for value in (np.zeros(0), np.float64(0)))
+    numbers = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]
+    allowed = [HistoryBuffer, np.ndarray, np.dtype, rebuild, scalar, *numbers]
+    torch.serialization.add_safe_globals([*allowed, (_statistic, "builtins.getattr")])
 
 
-def _reconstruct() -> Any:
-    """What pickled arrays are made with, which numpy keeps in a private place."""
-    return np.zeros(0).__reduce__()[0]
+def _statistic(owner: object, name: str) -> Any:
+    if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
+        raise pickle.UnpicklingError(f"Unsupported class: an attribute {name} of {owner!r}")
+    return getattr(owner, name)
 
 
 def pretrained(source: str, architecture: str, prefix: str | None = None) -> dict[str, Tensor]:

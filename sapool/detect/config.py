@@ -36,6 +36,8 @@ _SETTINGS = (
     *("vis_backends", "visualizer", "load_from", "resume", "work_dir"),
 )
 
+_ENOUGH = 512  # pixels
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -84,7 +86,7 @@ def write_config(config: Config, path: str | Path) -> None:
 def build_model(config: Config) -> Any:
     """The detector of a config, with batch norms that work in one process."""
     init_default_scope(config.get("default_scope", "mmdet"))
-    model = MODELS.build(config.model)
+    model = MODELS.build(copy.deepcopy(config.model))  # some heads write into theirs
     return revert_sync_batchnorm(model)
 
 
@@ -97,6 +99,7 @@ def try_once(bound: Bound) -> float:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model = build_model(bound.config)
+        model.init_weights()
         model.train()
         # Some heads and augmentations ask how far training is.
         MessageHub.get_current_instance().update_info_dict({"epoch": 0, "iter": 0})
@@ -137,4 +140,4 @@ def _noise(bound: Bound) -> dict[str, Any]:
 
 def _side(pixels: int, divisor: int) -> int:
     """Enough cells of the deepest map, and as few pixels as that takes."""
-    return min(-(-pixels // divisor), max(4, -(-128 // divisor))) * divisor
+    return min(-(-pixels // divisor), max(4, _ENOUGH // divisor)) * divisor

@@ -21,6 +21,9 @@ from sapool.training.folder import is_main
 
 _METRIC = "coco/bbox_"
 
+# Never closed: mmengine's loggers keep the stream that was standard output when they were made.
+_NOWHERE = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
 
 class Lines(Hook):  # type: ignore[misc]
     """Prints a line for each epoch and each measurement, and ends a run whose loss is no number."""
@@ -61,7 +64,7 @@ class Lines(Hook):  # type: ignore[misc]
 def quietly() -> Iterator[TextIO]:
     """Keeps what mmengine, mmdet and pycocotools print away; yields where to print what is for the user."""
     out = sys.stdout
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
+    with redirect_stdout(_NOWHERE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"mm(engine|cv|det)")
         warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\).*|.*torch\.meshgrid.*")
         yield out
