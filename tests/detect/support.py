@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from sapool.detect import digits
@@ -12,6 +11,7 @@ from sapool.detect.config import Bound, bind
 from sapool.detect.data import Boxes, Part, find
 from sapool.training.detection import DetectionRecipe
 from sapool.training.recipe import read_recipe
+from tests.training.support import sapoolc
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -67,14 +67,18 @@ def digits_recipe(name: str, root: Path, *more: str) -> DetectionRecipe:
     return recipe
 
 
-def command(
-    *words: object, code: int = 0, cwd: Path | None = None, wait: int = 250, program: tuple[str, ...] = ()
-) -> tuple[str, str]:
+def command(*words: object, code: int = 0, program: tuple[str, ...] = ()) -> tuple[str, str]:
     """Standard output and error of `sapoolc`, or of another program, that must end with `code`."""
-    start = program or (sys.executable, "-m", "sapoolc")
+    if not program:
+        return sapoolc(*words, code=code)
     done = subprocess.run(
-        [*start, *map(str, words)],
-        cwd=cwd or ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=wait,
-    )  # fmt: skip
+        [*program, *map(str, words)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout, done.stderr

@@ -221,7 +221,7 @@ def test_images_are_normalised_as_the_networks_weights_want_it():
         ("faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco", "resnet18-lip-1222", {}, "shared_head ResLayer"),
         ("grid_rcnn/grid-rcnn_r50_fpn_gn-head_2x_coco", "resnet18-lip-1222", {}, "the RoI head GridRoIHead"),
         ("hrnet/fcos_hrnetv2p-w18-gn-head_4xb4-1x_coco", "resnet18-lip-1222", {}, "the neck HRFPN"),
-        ("faster_rcnn/faster-rcnn_r50_fpn_2y_coco", "resnet18-lip-1222", {}, "Did you mean 'faster_rcnn/faster-rcnn_r50"),
+        ("faster_rcnn/faster-rcnn_r50_fpn_2y_coco", "resnet18-lip-1222", {}, "Did you mean 'faster_rcnn/faster"),
         ("dyhead/atss_r50_fpn_dyhead_1x_coco", "resnet18-lip-1222", {}, "the neck DyHead"),
         (SHIPPED["yolov3"], "resnet18-skip-1121", {}, "takes 3 maps, and .* has maps of 2 different sizes only"),
         (SHIPPED["faster_rcnn"], "resnet18-skip-1122", {}, "takes 4 maps, and .* has maps of 3 different sizes only"),

@@ -37,7 +37,7 @@ def losses(said: str) -> list[float]:
     ("recipe", "epochs", "more"),
     [
         ("ssd-digits", 14, ()),
-        ("faster_rcnn", 8, ("optimizer.name=adamw", "optimizer.lr=1e-3")),
+        ("faster_rcnn", 5, ("optimizer.name=adamw", "optimizer.lr=1e-3")),
         ("yolov3", 6, ("optimizer.name=adamw", "optimizer.lr=1e-3")),
     ],
 )
