@@ -110,6 +110,6 @@ def test_language_table_names_nothing_else() -> None:
 
 
 def test_recipes_are_shipped() -> None:
-    trained = re.findall(r"sapoolc train (\w+)", README)
+    trained = re.findall(r"sapoolc train ([\w-]+)", README)
     assert "digits" in trained
     assert set(trained) - {"RECIPE"} <= set(names())

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib import colormaps
+from matplotlib.font_manager import findfont
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.io import encode_png
@@ -43,7 +44,15 @@ def drawn(picture: np.ndarray, boxes: Sequence[Box], classes: Sequence[str]) -> 
     shades = {name: tuple(int(255 * c) for c in palette(n / len(classes))[:3]) for n, name in enumerate(classes)}
     corners = torch.tensor([box.corners for box in boxes]) * factor
     names = [f"{box.label} {box.score:.2f}" for box in boxes]
-    result: Tensor = draw_bounding_boxes(image, corners, names, colors=[shades[box.label] for box in boxes], width=2)
+    result: Tensor = draw_bounding_boxes(
+        image,
+        corners,
+        names,
+        colors=[shades[box.label] for box in boxes],
+        width=2,
+        font=findfont("DejaVu Sans"),  # matplotlib brings it
+        font_size=16,
+    )
     return result
 
 
