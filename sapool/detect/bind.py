@@ -155,7 +155,7 @@ def _first_stride(head: ConfigDict, rule: Head) -> Number:
     for name in rule.strides[0].split(".") if rule.strides else ():
         strides = strides.get(name) or {}
     first = strides[0] if strides else 8
-    return min(first) if isinstance(first, (list, tuple)) else first  # type: ignore[no-any-return]
+    return min(first) if isinstance(first, (list, tuple)) else first
 
 
 def _at(head: ConfigDict, path: str, change: Callable[[Any], Any]) -> None:

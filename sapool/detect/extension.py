@@ -384,8 +384,10 @@ def install() -> bool:
 
 
 def sources() -> dict[str, str]:
-    """Each operator that the stand-in has, and what computes it here: a compiled extension where there is one."""
-    return dict(SERVED) if install() else dict.fromkeys(SERVED, "mmcv's compiled extension")
+    """Where mmcv's operators come from here: from a compiled extension, where there is one, or from the stand-in."""
+    if not install():
+        return {"all": "mmcv's compiled extension"}
+    return {**SERVED, "every other": "missing: calling one ends in an error that names it"}
 
 
 def is_stand_in(module: ModuleType) -> bool:

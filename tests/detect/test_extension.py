@@ -314,7 +314,7 @@ def test_other_operators_say_so_when_they_are_called(name, call):
 
 def test_reports_of_the_environment_name_the_stand_in():
     assert "torchvision" in mmcv.ops.get_compiler_version()
-    assert extension.sources() == dict(extension.SERVED)
+    assert dict(extension.SERVED).items() < extension.sources().items()
     assert extension.is_stand_in(sys.modules["mmcv._ext"])
     assert mmcv._ext is sys.modules["mmcv._ext"]
 

@@ -37,7 +37,7 @@ def losses(said: str) -> list[float]:
     ("recipe", "epochs", "more"),
     [
         ("ssd-digits", 14, ()),
-        ("faster_rcnn", 5, ("optimizer.name=adamw", "optimizer.lr=1e-3")),
+        ("faster_rcnn", 4, ("optimizer.name=adamw", "optimizer.lr=1e-3")),
         ("yolov3", 6, ("optimizer.name=adamw", "optimizer.lr=1e-3")),
     ],
 )
@@ -71,6 +71,23 @@ def killed(data, tmp_path_factory) -> Path:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     return folder
+
+
+def test_ctrl_c_says_how_to_go_on(data, tmp_path):
+    folder = tmp_path / "run"
+    words = ["train", "ssd-digits", *overrides(data), "train.epochs=40", "train.validate_every=40"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sapoolc", *words, "--run-dir", str(folder)],
+        cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (folder / "last_checkpoint").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"go on with: sapoolc train --resume --run-dir {folder}" in err
+    assert last_of(folder) is not None
 
 
 @pytest.fixture
