@@ -6,7 +6,7 @@ from mmdet.models.dense_heads import SSDHead
 
 
 def mend() -> None:
-    """Gives `SSDHead` the `loss_cls` that its base class asks for when it predicts (mmdetection's issue 11780).
+    """Gives `SSDHead` the `loss_cls` that its base class asks for when it predicts.
 
     The head computes its classification loss itself and never sets the attribute, so every prediction ends in an
     AttributeError. The base class only asks whether the loss counts its channels in a way of its own; None doesn't.

@@ -66,7 +66,7 @@ def quietly() -> Iterator[TextIO]:
     out = sys.stdout
     with redirect_stdout(_NOWHERE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"mm(engine|cv|det)")
-        warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\).*|.*torch\.meshgrid.*")
+        warnings.filterwarnings("ignore", message=r".*(lr_scheduler\.step\(\)|torch\.meshgrid|pin_memory).*")
         yield out
 
 

@@ -136,7 +136,9 @@ def _finish(recipe: DetectionRecipe, boxes: Boxes, runner: Runner, path: Path, s
     if best is not None:
         every = recipe.train.validate_every
         summary["best_epoch"] = min((best + 1) * every, runner.max_epochs)
-        summary |= {name: round(float(_history(runner, f"coco/{name}")[best]), 4) for name in METRICS}
+        figures = {name: round(float(_history(runner, f"coco/{name}")[best]), 4) for name in METRICS}
+        # COCO's evaluation gives -1 where no box is of a size.
+        summary |= {name: value for name, value in figures.items() if value >= 0}
         summary["bbox_mAP_is"] = "of the epoch that is best on the validation images, which are those measured"
     summary["training_seconds"] = round(seconds, 1)
     write_text(path / "summary.json", json.dumps(summary, indent=2) + "\n")
