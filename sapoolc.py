@@ -21,6 +21,7 @@ from sapool.errors import InputError, WorkError, did_you_mean
 if TYPE_CHECKING:
     from sapool.memory import Assumptions
     from sapool.model import CompiledModel
+    from sapool.training.detection import DetectionRecipe
 
 EPILOG = """\
 examples:
@@ -30,7 +31,7 @@ examples:
   sapoolc train digits train.epochs=5
 """
 
-COMMANDS = ("compile", "inspect", "train", "evaluate", "predict", "heatmap", "compare", "schema", "list")
+COMMANDS = ("compile", "inspect", "train", "evaluate", "predict", "heatmap", "compare", "schema", "list", "doctor")
 _FILES = (".pt", ".pth", ".json")
 LISTS = ("backbones", "poolings", "modifiers", "recipes")
 
@@ -105,10 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add("compile", compile_, "parse, plan and rewrite; print the plan and the cost")
-    command.add_argument("text", metavar="TEXT", help="an architecture string")
+    command.add_argument("text", metavar="TEXT", help="an architecture string, or a detector's recipe")
     _model_options(command)
     command.add_argument(
-        "-o", "--output", metavar="FILE", help=".pt: weights and architecture, .json: the plan, .py: code"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help=".pt: weights and architecture, .json: the plan, .py: code; of a detector's recipe .py: its mmdet config",
     )
     command.add_argument("--budget", metavar="SIZE", help="fail where activations need more, for instance 256KB")
     command.add_argument("--strict", action="store_true", help="treat findings as errors")
@@ -143,15 +147,32 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on with the run in --run-dir from its last checkpoint"
     )
     command.add_argument("--dry-run", action="store_true", help="build everything, try two batches, estimate the time")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="with --dry-run of a detector: where its mmdet config is written (.py)"
+    )
 
-    command = add("evaluate", evaluate, "measure a run's best model on its test set, class by class")
+    _after_training(add)
+    add("schema", schema, "print the JSON schema of recipes, for editors")
+
+    _list_options(add("list", list_, "list what there is"))
+    command = add("doctor", doctor, "say whether detection will run: versions, clashes, where operators come from")
+    command.add_argument("--json", action="store_true", help="print as JSON")
+    return parser
+
+
+def _after_training(add: Callable[..., argparse.ArgumentParser]) -> None:
+    command = add("evaluate", evaluate, "measure a run's best model on its test set (detectors: validation), by class")
     command.add_argument("run", metavar="RUN", help="the run's folder")
     command.add_argument("--json", action="store_true", help="print as JSON")
 
-    command = add("predict", predict, "classify images with a run's best model")
+    command = add("predict", predict, "classify images with a run's best model, or find and draw boxes in them")
     command.add_argument("run", metavar="RUN", help="the run's folder")
     command.add_argument("images", metavar="IMAGE", nargs="+")
     command.add_argument("--top", type=int, default=3, metavar="N", help="how many classes of each image (default: 3)")
+    _threshold_option(command)
+    command.add_argument(
+        "-o", "--output", metavar="DIR", help="of detectors: where the drawings go (default: RUN/predictions)"
+    )
     command.add_argument("--json", action="store_true", help="print as JSON")
 
     command = add("heatmap", heatmap, "draw the weights of a run's pools over images, and Grad-CAM")
@@ -159,16 +180,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("images", metavar="IMAGE", nargs="+")
     command.add_argument("--label", metavar="CLASS", help="the true class (default: the image's folder, if it is one)")
     command.add_argument("-o", "--output", metavar="DIR", help="where the sheets go (default: RUN/heatmaps)")
+    _threshold_option(command)
 
     command = add("compare", compare, "table and plot of runs: accuracy against cost")
     command.add_argument("runs", metavar="RUN", nargs="+", help="the runs' folders")
     command.add_argument("-o", "--output", metavar="FILE", default="compare.png", help="the plot (a PNG)")
     command.add_argument("--json", action="store_true", help="print as JSON")
 
-    add("schema", schema, "print the JSON schema of recipes, for editors")
 
-    _list_options(add("list", list_, "list what there is"))
-    return parser
+def _threshold_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--threshold", type=float, default=0.3, metavar="SCORE", help="of detectors: lowest score shown (default: 0.3)"
+    )
 
 
 def _list_options(command: argparse.ArgumentParser) -> None:
@@ -213,6 +236,8 @@ def _given(options: argparse.Namespace) -> dict[str, object]:
 
 def compile_(options: argparse.Namespace) -> int:
     """`sapoolc compile`."""
+    if recipe := _detector(options.text):
+        return _compile_detector(recipe, options)
     suffix = Path(options.output).suffix if options.output else ""
     if options.output and suffix not in (".pt", ".pth", ".json", ".py"):
         raise InputError(f"{options.output}: the suffix says what is written; expected .pt, .json or .py")
@@ -243,6 +268,33 @@ def compile_(options: argparse.Namespace) -> int:
     )
     print(f"sapoolc: activations of {count(memory.peak)} bytes exceed {count(budget)}: {blamed}", file=sys.stderr)
     return 1
+
+
+def _detector(text: str) -> DetectionRecipe | None:
+    """The detector's recipe that a text names, which is no architecture."""
+    from sapool.recipes import names
+
+    if text not in names() and not text.endswith(".toml"):
+        return None
+    from sapool.training.recipe import DetectionRecipe, read_recipe
+
+    recipe = read_recipe(text)
+    if not isinstance(recipe, DetectionRecipe):
+        raise InputError(f"{text} is a classifier's recipe; compile its architecture: {recipe.architecture}")
+    return recipe
+
+
+def _compile_detector(recipe: DetectionRecipe, options: argparse.Namespace) -> int:
+    given = [name.replace("_", "-") for name in _given(options)]
+    if given:
+        raise InputError(f"a recipe has its own settings; --{', --'.join(given)} can't change them")
+    if not options.output:
+        raise InputError(
+            "a detector's recipe is compiled to a config of mmdet: name it with -o, for instance -o config.py"
+        )
+    from sapool.detect.dry_run import write
+
+    return write(recipe, options.output)
 
 
 def _assumptions(options: argparse.Namespace) -> Assumptions:
@@ -374,7 +426,7 @@ def _from_plan(path: str) -> CompiledModel:
 
 def train(options: argparse.Namespace) -> int:
     """`sapoolc train`."""
-    from sapool.training.recipe import read_recipe
+    from sapool.training.recipe import DetectionRecipe, read_recipe
 
     source, overrides, folder = options.recipe, options.overrides, options.run_dir
     if source is not None and "=" in source:
@@ -386,6 +438,10 @@ def train(options: argparse.Namespace) -> int:
             raise InputError("which recipe? A TOML file, or a name of `sapoolc list recipes`")
         source = str(Path(folder) / "recipe.toml")
     recipe = read_recipe(source, overrides)
+    if isinstance(recipe, DetectionRecipe):
+        return _train_detector(recipe, options)
+    if options.output:
+        raise InputError("-o is for a detector's recipe, whose config it writes")
     if options.dry_run:
         from sapool.training.dry_run import dry_run
 
@@ -395,17 +451,53 @@ def train(options: argparse.Namespace) -> int:
     return run(recipe, folder, resume=options.resume)
 
 
+def _train_detector(recipe: DetectionRecipe, options: argparse.Namespace) -> int:
+    if options.dry_run:
+        from sapool.detect.dry_run import dry_run
+
+        return dry_run(recipe, options.output)
+    if options.output:
+        raise InputError("-o goes with --dry-run; a run keeps its config in its folder")
+    from sapool.detect.run import run
+
+    return run(recipe, options.run_dir, resume=options.resume)
+
+
 def evaluate(options: argparse.Namespace) -> int:
     """`sapoolc evaluate`."""
+    if recipe := _detector_of(options.run):
+        from sapool.detect.evaluate import evaluate as evaluate_detector
+
+        return evaluate_detector(options.run, recipe, as_json=options.json)
     from sapool.training import evaluate as command
 
     return command.evaluate(options.run, as_json=options.json)
+
+
+def _detector_of(run: str) -> DetectionRecipe | None:
+    """The recipe of a run, where it is a detector's."""
+    from sapool.training.folder import any_recipe_of
+    from sapool.training.recipe import DetectionRecipe
+
+    recipe = any_recipe_of(run)
+    return recipe if isinstance(recipe, DetectionRecipe) else None
 
 
 def predict(options: argparse.Namespace) -> int:
     """`sapoolc predict`."""
     if options.top < 1:
         raise InputError(f"--top: expected a positive number, not {options.top}")
+    if recipe := _detector_of(options.run):
+        from sapool.detect.predict import predict as predict_boxes
+
+        return predict_boxes(
+            options.run,
+            recipe,
+            options.images,
+            threshold=options.threshold,
+            output=options.output,
+            as_json=options.json,
+        )
     from sapool.training import predict as command
 
     return command.predict(options.run, options.images, top=options.top, as_json=options.json)
@@ -413,6 +505,10 @@ def predict(options: argparse.Namespace) -> int:
 
 def heatmap(options: argparse.Namespace) -> int:
     """`sapoolc heatmap`."""
+    if recipe := _detector_of(options.run):
+        from sapool.detect.heatmap import heatmap as heatmap_detector
+
+        return heatmap_detector(options.run, recipe, options.images, threshold=options.threshold, output=options.output)
     from sapool.training import heatmap as command
 
     return command.heatmap(options.run, options.images, label=options.label, output=options.output)
@@ -431,6 +527,13 @@ def schema(options: argparse.Namespace) -> int:
 
     print(json.dumps(recipe_schema(), indent=2))
     return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """`sapoolc doctor`."""
+    from sapool.doctor import examine
+
+    return examine(as_json=options.json)
 
 
 def list_(options: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from sapool.passes.record import Log
 from sapool.passes.trace import trace
 from sapool.passes.verify import verify
 from sapool.plan import Dialect, Plan, make_plan
-from sapool.reference import convert_what_fits, is_reference
+from sapool.reference import in_our_names
 from sapool.shapes import ShapeError, on_meta, propagate
 from sapool.survey import Survey, survey
 from sapool.weights import read_checkpoint, state_dict_in, transfer
@@ -190,6 +190,4 @@ def _check(
 
 def _read(path: str | Path, architecture: Architecture) -> dict[str, Tensor]:
     state = state_dict_in(read_checkpoint(path), path)
-    entry = BACKBONES.get(architecture.backbone)
-    authors = entry is not None and entry.paper is not None and is_reference(state)
-    return convert_what_fits(state, architecture) if authors else state
+    return in_our_names(state, architecture)

@@ -90,8 +90,14 @@ def convert_reference_state_dict(
     return converted
 
 
-def convert_what_fits(state_dict: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """The same, leaving names that fit nowhere as they are, but for their prefix."""
+def in_our_names(state_dict: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """A state dict as it is, or converted where it is of a published backbone and in the published naming.
+
+    Names that fit nowhere stay as they are, but for their prefix.
+    """
+    entry = BACKBONES.get(architecture.backbone)
+    if entry is None or entry.paper is None or not is_reference(state_dict):
+        return dict(state_dict)
     names = _names(architecture, state_dict)
     return {names.get(_bare(key), _bare(key)): value for key, value in state_dict.items()}
 

@@ -131,6 +131,6 @@ def test_table_of_backbones_is_made_of_the_catalogue() -> None:
 
 
 def test_recipes_are_shipped() -> None:
-    trained = re.findall(r"sapoolc train (\w+)", README)
+    trained = re.findall(r"sapoolc train ([\w-]+)", README)
     assert "digits" in trained
     assert set(trained) - {"RECIPE"} <= set(names())

@@ -18,7 +18,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from sapool.errors import InputError, RecipeError, WeightsError
-from sapool.training.recipe import flat, read_recipe
+from sapool.training.recipe import AnyRecipe, flat, read_recipe
 from sapool.training.settings import Recipe
 from sapool.weights import read_checkpoint
 
@@ -76,8 +76,8 @@ def make(path: Path) -> None:
         ) from None
 
 
-def recipe_of(path: str | Path) -> Recipe:
-    """The recipe of the run in a folder.
+def any_recipe_of(path: str | Path) -> AnyRecipe:
+    """The recipe of the run in a folder, of either kind.
 
     Raises:
         RecipeError: there is no run.
@@ -88,22 +88,34 @@ def recipe_of(path: str | Path) -> Recipe:
     return read_recipe(str(file)).model_copy(update={"title": Path(path).name})
 
 
+def recipe_of(path: str | Path) -> Recipe:
+    """The recipe of the classifier's run in a folder.
+
+    Raises:
+        RecipeError: there is no run, or it is of a detector.
+    """
+    recipe = any_recipe_of(path)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"the run in {path} is of a detector; what is asked for needs a classifier's")
+    return recipe
+
+
 def has_run(path: Path) -> bool:
     """Whether a run was begun there; one that was killed in its first moments left nothing."""
     return (path / "recipe.toml").is_file()
 
 
-def check_same(given: Recipe, path: Path) -> None:
+def check_same(given: AnyRecipe, path: Path) -> None:
     """Refuses to go on with a run under another recipe.
 
     Raises:
         RecipeError: a setting that matters differs; names it.
     """
-    ours, theirs = flat(given), flat(recipe_of(path))
+    ours, theirs = flat(given), flat(any_recipe_of(path))
     odd = [
-        f"{name} is {theirs[name]!r} there and {ours[name]!r} here"
-        for name in ours
-        if name not in _FREE and ours[name] != theirs[name]
+        f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
+        for name in {**theirs, **ours}
+        if name not in _FREE and ours.get(name) != theirs.get(name)
     ]
     if odd:
         raise RecipeError(f"the run in {path} has another recipe: {'; '.join(odd)}. Resume it with its own settings.")

@@ -126,7 +126,8 @@ def pool_weights(model: CompiledModel, x: Tensor) -> tuple[dict[str, Tensor | No
 
         return hook
 
-    paths = [site.module for site in model.plan.sites if site.action == "pool"]
+    present = dict(model.named_modules())  # where only some feature maps are wanted, not every pool is
+    paths = [site.module for site in model.plan.sites if site.action == "pool" and site.module in present]
     handles = [model.get_submodule(path).register_forward_pre_hook(note(path)) for path in paths]
     try:
         return found, model(x)

@@ -6,18 +6,22 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from sapool import recipes
 from sapool.errors import InputError, RecipeError, did_you_mean
+from sapool.training.detection import DetectionRecipe
 from sapool.training.settings import Recipe
 
-__all__ = ["Recipe", "flat", "read_recipe", "schema", "to_toml"]
+__all__ = ["AnyRecipe", "DetectionRecipe", "Recipe", "flat", "read_recipe", "schema", "to_toml"]
+
+AnyRecipe = Recipe | DetectionRecipe
+"""A recipe of either kind. One with a section `detector` trains a detector, others train a classifier."""
 
 
-def read_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(source: str, overrides: Sequence[str] = ()) -> AnyRecipe:
     """Reads a recipe and applies overrides such as `train.epochs=5`.
 
     A recipe that says `extends = "NAME"` (a shipped recipe) or `extends = "FILE.toml"` (beside it) takes that one's
@@ -33,13 +37,14 @@ def read_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     data = _load(source, ())
     for override in overrides:
         _apply(data, override)
+    kind = DetectionRecipe if "detector" in data else Recipe
     try:
-        return Recipe.model_validate({**data, "title": Path(source).stem})
+        return kind.model_validate({**data, "title": Path(source).stem})
     except ValidationError as error:
-        raise RecipeError(f"{source}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+        raise RecipeError(f"{source}: " + "; ".join(_explain(problem, kind) for problem in error.errors())) from None
 
 
-def to_toml(recipe: Recipe) -> str:
+def to_toml(recipe: AnyRecipe) -> str:
     """The recipe with every setting resolved, as TOML that `read_recipe` reads back."""
     tables = recipe.model_dump(mode="json", exclude_none=True)
     top = [f"{key} = {_toml(value)}" for key, value in tables.items() if not isinstance(value, dict)]
@@ -51,7 +56,7 @@ def to_toml(recipe: Recipe) -> str:
     return "\n\n".join(["\n".join(top), *sections]) + "\n"
 
 
-def flat(recipe: Recipe) -> dict[str, Any]:
+def flat(recipe: AnyRecipe) -> dict[str, Any]:
     """Every setting under its dotted name."""
     settings: dict[str, Any] = {}
     for key, value in recipe.model_dump(mode="json").items():
@@ -64,7 +69,20 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """A JSON schema of recipe files, for editors that complete and check TOML."""
-    made = Recipe.model_json_schema()
+    kinds = [_schema(Recipe, "Data"), _schema(DetectionRecipe, "DetectionData")]
+    parts = {name: part for made in kinds for name, part in made.pop("$defs").items()}
+    names = ("Classification", "Detection")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "sapool recipe",
+        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in names],
+        "$defs": {**parts, **dict(zip(names, kinds, strict=True))},
+    }
+
+
+def _schema(kind: type[BaseModel], data: str) -> dict[str, Any]:
+    """The schema of one kind of recipe, whose section of data is called `data`."""
+    made = kind.model_json_schema()
     del made["properties"]["title"]
     made["properties"]["extends"] = {
         "type": "string",
@@ -74,11 +92,13 @@ def schema() -> dict[str, Any]:
     # What is required may come from the recipe that is extended.
     required = made.pop("required")
     made["anyOf"] = [{"required": ["extends"]}, {"required": required}]
-    data = made["$defs"]["Data"]
-    for name in ("image_size", "augment", "flip", "mean", "std"):  # the data set's, where the file gives none
-        data["properties"][name].pop("default", None)
-    data.pop("required", None)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "sapool recipe"}
+    for name, part in made["$defs"].items():
+        if name in (data, "Detector"):
+            part.pop("required", None)
+    for setting in made["$defs"][data]["properties"].values():
+        if "default:" in setting.get("description", ""):  # the data set's, where the file gives none
+            setting.pop("default", None)
+    return made
 
 
 def _load(source: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
@@ -155,12 +175,12 @@ def _value(text: str) -> Any:
         return text
 
 
-def _explain(problem: Any) -> str:
-    """One sentence for one of pydantic's findings."""
+def _explain(problem: Any, kind: type[BaseModel]) -> str:
+    """One sentence for one of pydantic's findings about a kind of recipe."""
     place = [str(part) for part in problem["loc"]]
     name = ".".join(place)
     if problem["type"] == "extra_forbidden":
-        return f"unknown setting '{name}'." + _nearest_setting(place)
+        return f"unknown setting '{name}'." + _nearest_setting(place, kind)
     if problem["type"] == "missing":
         return f"the setting '{name}' is missing"
     cause = problem.get("ctx", {}).get("error")
@@ -173,13 +193,14 @@ def _explain(problem: Any) -> str:
     return f"{where}{said[0].lower()}{said[1:]}{shown}"
 
 
-def _nearest_setting(place: list[str]) -> str:
+def _nearest_setting(place: list[str], kind: type[BaseModel]) -> str:
     """The known setting nearest to an unknown one: in its own section first, then anywhere."""
-    sections = {name: field.annotation for name, field in Recipe.model_fields.items()}
+    sections = {name: field.annotation for name, field in kind.model_fields.items()}
     known = [name for name in sections if name != "title"]
     for section, annotation in sections.items():
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            known += [f"{section}.{name}" for name in annotation.model_fields]
+        for part in get_args(annotation) or (annotation,):  # an optional section is a union
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                known += [f"{section}.{name}" for name in part.model_fields]
     same = [name for name in known if name.rpartition(".")[0] == ".".join(place[:-1])]
     full = ".".join(place)
     return did_you_mean(full, same) or did_you_mean(full, known) or f" Known here: {', '.join(same)}."

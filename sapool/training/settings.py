@@ -16,11 +16,13 @@ Channels = tuple[float, float, float]
 Name = Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "imagenet", "folder"]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a recipe: nothing unknown, nothing that changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
-class Data(_Section):
+class Data(Section):
     """What is learned."""
 
     name: Name = Field(description="the data set")
@@ -64,7 +66,7 @@ class Data(_Section):
         return None if value is None else str(Path(value).expanduser().absolute())
 
 
-class Optimizer(_Section):
+class Optimizer(Section):
     """How weights follow gradients; names and defaults are torch.optim's."""
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -81,7 +83,7 @@ class Optimizer(_Section):
         return self
 
 
-class Schedule(_Section):
+class Schedule(Section):
     """How the learning rate falls, step by step of the optimiser."""
 
     name: Literal["constant", "step", "cosine"] = "step"
@@ -101,7 +103,7 @@ class Schedule(_Section):
         return value
 
 
-class Train(_Section):
+class Train(Section):
     """How long, how much at once, on what."""
 
     epochs: int = Field(300, ge=1)
@@ -139,7 +141,7 @@ class Train(_Section):
         return self
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A recipe of `sapoolc train`, with every setting.
 
     Attributes:

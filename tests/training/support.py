@@ -32,7 +32,9 @@ TINY = [
 
 # Processes of their own, to be killed, forked from one that has loaded what takes seconds to load.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["sapool.training.run", "sapool.training.dry_run", "tests.training.faults"])
+_context.set_forkserver_preload(
+    ["sapool.training.run", "sapool.training.dry_run", "tests.training.faults", "sapool.detect.run"]
+)
 
 
 def _child(fault: str, arguments: list[str], cwd: str, out: str, err: str) -> None:

@@ -1,0 +1,43 @@
+"""Compiled networks as backbones of mmdet's detectors, with nothing to compile.
+
+Importing this is all that a config of mmdet's own needs: `custom_imports = dict(imports=["sapool.detect"])`. It serves
+mmcv's operators where their extension isn't installed, registers `SapoolBackbone`, and lets mmengine's checkpoints be
+read without switching `weights_only` off.
+
+Raises (on import): MissingExtraError, the packages of the extra `detect` aren't installed.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from sapool.errors import InputError
+
+
+class MissingExtraError(InputError, ImportError):
+    """The packages that detection needs aren't installed."""
+
+
+_absent = [name for name in ("mmcv", "mmengine", "mmdet", "pycocotools") if find_spec(name) is None]
+if _absent:
+    raise MissingExtraError(
+        f"detection needs {', '.join(_absent)}, which {'is' if len(_absent) == 1 else 'are'} not installed; install "
+        'what it needs with: pip install "sapool[detect]"'
+    )
+
+# Before anything imports mmdet, whose modules look for mmcv's operators when they are imported.
+from sapool.detect import extension  # noqa: E402
+
+extension.install()
+
+from sapool.detect.backbone import SapoolBackbone  # noqa: E402
+from sapool.detect.checkpoints import allow_history  # noqa: E402
+from sapool.detect.files import register  # noqa: E402
+from sapool.detect.mending import mend  # noqa: E402
+from sapool.detect.reading import LoadWholeImage  # noqa: E402
+
+allow_history()
+mend()
+register()
+
+__all__ = ["LoadWholeImage", "MissingExtraError", "SapoolBackbone"]

@@ -1,0 +1,155 @@
+"""Checkpoints of detectors: read with `weights_only=True`, with the few names that mmengine's need allowed."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import get_torchvision_models
+from torch import Tensor
+
+from sapool.compiler import compile
+from sapool.errors import InputError, WeightsError, did_you_mean
+from sapool.grammar import parse
+from sapool.reference import in_our_names
+from sapool.weights import read_checkpoint, state_dict_in
+
+SCHEMES = ("https://", "http://")
+
+# What the text of a config is made of.
+_PLAIN = (
+    *(ast.Module, ast.Assign, ast.Name, ast.Load, ast.Store, ast.Constant, ast.keyword),
+    *(ast.Dict, ast.List, ast.Tuple, ast.UnaryOp, ast.USub),
+)
+
+
+def allow_history() -> None:
+    """Lets `torch.load` read the history of losses and scores that mmengine keeps in its checkpoints, and no more.
+
+    A `HistoryBuffer` holds two numpy arrays of numbers, and its own methods: these are pickled as calls of `getattr`,
+    for which a function stands in that gives nothing else.
+    """
+    rebuild, scalar = (value.__reduce__()[0] for value in (np.zeros(0), np.float64(0)))
+    numbers = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]
+    allowed = [HistoryBuffer, np.ndarray, np.dtype, rebuild, scalar, *numbers]
+    torch.serialization.add_safe_globals([*allowed, (_statistic, "builtins.getattr")])
+
+
+def _statistic(owner: object, name: str) -> Any:
+    if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
+        raise pickle.UnpicklingError(f"Unsupported class: an attribute {name} of {owner!r}")
+    return getattr(owner, name)
+
+
+def pretrained(source: str, architecture: str, prefix: str | None = None) -> dict[str, Tensor]:
+    """The weights that an `init_cfg` names, under the backbone's own keys.
+
+    Args:
+        source: a file, an address, "DEFAULT", or "torchvision://NAME".
+        architecture: of the network that gets them.
+        prefix: take only the keys under it, and cut it off.
+
+    Raises:
+        WeightsError: they can't be got or read, or nothing has that prefix.
+    """
+    if source == "DEFAULT":
+        model = compile(architecture, weights="DEFAULT")
+        state, known = model.state_dict(), model.transfer.transferred if model.transfer else ()
+        return {key: state[key] for key in known}
+    file = _fetched(source)
+    state = state_dict_in(read_checkpoint(file), file)
+    if prefix:
+        prefix = prefix.rstrip(".") + "."
+        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if not state:
+            raise WeightsError(f"{source} has no keys that begin with '{prefix}'")
+    return in_our_names(state, parse(architecture))
+
+
+def _fetched(source: str) -> Path:
+    """The file that holds a checkpoint; addresses are downloaded to where torch keeps such files."""
+    name = source.removeprefix("torchvision://")
+    if name != source:
+        known = get_torchvision_models()
+        if name not in known:
+            raise WeightsError(f"{source}: torchvision has no weights of that name." + did_you_mean(name, known))
+        source = known[name]
+    if not source.startswith(SCHEMES):
+        return Path(source)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    file = folder / Path(urlparse(source).path).name
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(source, str(file), progress=False)
+        except OSError as error:
+            raise WeightsError(
+                f"{source} can't be fetched ({error}); download it elsewhere and give the file's path"
+            ) from None
+    return file
+
+
+def last_of(path: Path) -> Path | None:
+    """The checkpoint to go on from in a run's folder, or None where its first epoch wasn't finished."""
+    pointer = path / "last_checkpoint"
+    named = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
+    if named and (path / Path(named).name).is_file():
+        return path / Path(named).name
+    # A process killed between the checkpoint and the pointer leaves the pointer behind, or empty.
+    found = sorted(path.glob("epoch_*.pth"), key=lambda file: int(file.stem.removeprefix("epoch_")))
+    return found[-1] if found else None
+
+
+def best_of(path: Path) -> Path:
+    """The checkpoint of a run's best epoch, or its last one where nothing was measured yet.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = sorted(path.glob("best_*.pth"), key=lambda file: file.stat().st_mtime)
+    best = found[-1] if found else last_of(path)
+    if best is None:
+        raise InputError(f"the run in {path} has no checkpoint yet; let it finish its first epoch")
+    return best
+
+
+def read_run_checkpoint(path: Path, architecture: str) -> dict[str, Any]:
+    """A checkpoint of a detector's run, checked before mmengine reads it.
+
+    mmengine runs the config that a checkpoint carries as the Python program that it is. So a config that is more than
+    assignments of plain data is refused.
+
+    Raises:
+        WeightsError: it can't be read, is of another architecture, or carries code.
+    """
+    content = read_checkpoint(path)
+    meta = content.get("meta")
+    if not isinstance(content.get("state_dict"), dict) or not isinstance(meta, dict):
+        raise WeightsError(f"{path} isn't a checkpoint of mmengine; nothing was changed")
+    config = meta.get("cfg", "")
+    if not isinstance(config, str) or not _is_data(config) or not _is_data(meta.get("config", "")):
+        raise WeightsError(f"{path} isn't loaded: the config in it holds code; nothing was changed")
+    if f"arch='{architecture}'" not in config:
+        raise WeightsError(f"{path} isn't of {architecture}, which the run's recipe names; nothing was changed")
+    return content
+
+
+def _is_data(text: object) -> bool:
+    """Whether a program only assigns plain data, `dict(...)` included."""
+    try:
+        program = ast.parse(text) if isinstance(text, str) else None
+    except (SyntaxError, ValueError):
+        return False
+    return program is not None and all(
+        isinstance(node, _PLAIN) or (isinstance(node, ast.Call) and _is_dict(node)) for node in ast.walk(program)
+    )
+
+
+def _is_dict(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id == "dict"

@@ -1,0 +1,80 @@
+"""What a run of mmengine says on the way: a line an epoch here, everything in its own log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from sapool.errors import WorkError
+from sapool.training.folder import is_main
+
+_METRIC = "coco/bbox_"
+
+# Never closed: mmengine's loggers keep the stream that was standard output when they were made.
+_NOWHERE = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
+class Lines(Hook):  # type: ignore[misc]
+    """Prints a line for each epoch and each measurement, and ends a run whose loss is no number."""
+
+    priority = "LOW"
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+        self.total, self.steps = 0.0, 0
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self.total, self.steps = 0.0, 0
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        loss = outputs["loss"].item()
+        if not torch.isfinite(torch.tensor(loss)):
+            rate = runner.optim_wrapper.get_lr()["lr"][0]
+            raise WorkError(
+                f"the loss became {loss} in epoch {runner.epoch + 1}, batch {batch_idx + 1}, at a learning rate of "
+                f"{rate:g}. What was saved before is kept. Lower optimizer.lr, clip gradients (train.clip_norm=1) or "
+                "use train.precision=32-true."
+            )
+        self.total, self.steps = self.total + loss, self.steps + 1
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self._print(f"epoch {runner.epoch + 1}/{runner.max_epochs}  training loss {self.total / self.steps:.4f}")
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        shown = [f"{name} {(metrics or {}).get(_METRIC + name, -1):.4f}" for name in ("mAP", "mAP_50", "mAP_75")]
+        self._print("  validation  " + "  ".join(shown))
+
+    def _print(self, line: str) -> None:
+        if is_main():
+            print(line, file=self.out, flush=True)
+
+
+@contextmanager
+def quietly() -> Iterator[TextIO]:
+    """Keeps what mmengine, mmdet and pycocotools print away; yields where to print what is for the user."""
+    out = sys.stdout
+    with redirect_stdout(_NOWHERE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"mm(engine|cv|det)")
+        warnings.filterwarnings("ignore", message=r".*(lr_scheduler\.step\(\)|torch\.meshgrid|pin_memory).*")
+        yield out
+
+
+def make_runner(config: Config) -> Runner:
+    """mmengine's runner of a config, whose log goes to its file, and errors alone to standard error."""
+    runner = Runner.from_cfg(config)
+    for handler in runner.logger.handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setStream(sys.stderr)
+            handler.setLevel(logging.ERROR)
+    return runner

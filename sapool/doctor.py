@@ -1,0 +1,106 @@
+"""`sapoolc doctor`: what is installed, what clashes, and where mmcv's operators come from. Works without any of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from sapool.report import console, show_table
+
+PACKAGES = ("torch", "torchvision", "mmcv", "mmcv-lite", "mmengine", "mmdet", "pycocotools")
+
+INSTALL = 'pip install "sapool[detect]"'
+# What each release of mmdet 3.3 says of itself when it is imported.
+MMCV_FROM, MMCV_BEFORE = (2, 0, 0), (2, 2, 0)
+# torchvision 0.N belongs to torch 2.(N - 15).
+APART = 15
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        versions: of each package, None where it isn't installed.
+        clashes: sentences about what doesn't go together.
+        operators: (operator, where it comes from); empty where mmcv can't be imported.
+    """
+
+    versions: dict[str, str | None]
+    clashes: tuple[str, ...]
+    operators: tuple[tuple[str, str], ...]
+
+    @property
+    def runs(self) -> bool:
+        """Whether detection will run."""
+        return not self.clashes
+
+
+def examine(*, as_json: bool = False) -> int:
+    """Prints the report; returns 0 where detection will run, else 1."""
+    report = look()
+    if as_json:
+        content = {"runs": report.runs, **asdict(report)}
+        print(json.dumps(content, indent=2))  # noqa: T201
+        return 0 if report.runs else 1
+    out = console()
+    rows = [(name, found or "not installed") for name, found in report.versions.items()]
+    rows += [(f"mmcv.ops: {name}", where) for name, where in report.operators]
+    show_table(out, ("what", "which"), rows)
+    out.print()
+    for clash in report.clashes:
+        out.print(clash, markup=False)
+    out.print("detection will run" if report.runs else "detection won't run")
+    return 0 if report.runs else 1
+
+
+def look() -> Report:
+    """Looks at what is installed, and imports it where nothing speaks against that."""
+    versions = {name: _version(name) for name in PACKAGES}
+    clashes = list(_clashes(versions))
+    operators: tuple[tuple[str, str], ...] = ()
+    if not clashes:
+        try:
+            operators = tuple(import_module("sapool.detect.extension").sources().items())
+            import_module("mmdet.apis")
+        except Exception as error:  # whatever a package that doesn't fit the others ends in
+            clashes.append(f"importing mmdet ends in {type(error).__name__}: {error}")
+    return Report(versions, tuple(clashes), operators)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _clashes(versions: dict[str, str | None]) -> Iterator[str]:
+    absent = [name for name in ("mmengine", "mmdet", "pycocotools") if versions[name] is None]
+    if versions["mmcv"] is None and versions["mmcv-lite"] is None:
+        absent.append("mmcv-lite")
+    if absent:
+        yield f"{', '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: {INSTALL}"
+    if versions["mmcv"] and versions["mmcv-lite"]:
+        yield (
+            "mmcv and mmcv-lite are both installed, and overwrite each other's files: pip uninstall mmcv mmcv-lite, "
+            "then install one of them"
+        )
+    mmcv = versions["mmcv"] or versions["mmcv-lite"]
+    if mmcv and versions["mmdet"] and not MMCV_FROM <= _numbers(mmcv) < MMCV_BEFORE:
+        yield f"mmdet {versions['mmdet']} takes mmcv from 2.0.0 on, before 2.2.0, not {mmcv}: {INSTALL}"
+    torch, torchvision = (_numbers(versions[name] or "") for name in ("torch", "torchvision"))
+    if torch[:1] == (2,) and torchvision[:2] != (0, torch[1] + APART):
+        yield (
+            f"torch {versions['torch']} and torchvision {versions['torchvision']} don't belong together; install "
+            f"torchvision 0.{torch[1] + APART}"
+        )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """A release as numbers: "2.14.1+cpu" is (2, 14, 1)."""
+    return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[^\d.]", text)[0]))

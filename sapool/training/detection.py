@@ -1,0 +1,141 @@
+"""What a recipe with a section `detector` can say. Validated by pydantic; no torch and no mmdet here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from sapool.grammar import parse
+from sapool.plan import Dialect
+from sapool.training.settings import Optimizer, Section
+
+PUBLISHED_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light")
+"""The classes of COCO that the published detectors were trained on."""
+
+# Under data.root: annotations and images to train with, and to validate with.
+_LAYOUTS = {
+    "coco": ("annotations/instances_train2017.json", "train2017", "annotations/instances_val2017.json", "val2017"),
+    "coco_folder": ("annotations/train.json", "train", "annotations/val.json", "val"),
+    "digits-detection": ("annotations/train.json", "train", "annotations/val.json", "val"),
+}
+PLACES = ("train_annotations", "train_images", "val_annotations", "val_images")
+
+
+class Detector(Section):
+    """Which detector, and what of the network it sees."""
+
+    base: str = Field(description="a config that mmdet ships, such as ssd/ssd300_coco.py, or the path of one")
+    out_indices: tuple[int, ...] | None = Field(
+        None, description="which maps the detector sees, from 0 (default: the deepest map of each size, as many as the "
+        "base's neck takes)"
+    )  # fmt: skip
+    frozen_stages: int = Field(-1, ge=-1, description="-1 trains all; 0 freezes the stem, k the first k stages too")
+    norm_eval: bool = Field(False, description="the backbone's batch norms keep their statistics")
+
+
+class DetectionData(Section):
+    """Images with boxes, in COCO's format."""
+
+    name: Literal["coco", "coco_folder", "digits-detection"] = Field(description="the data set")
+    root: str | None = Field(None, description="its folder (default: sapool/data/NAME in the cache)")
+    train_annotations: str = Field("", description="under root; COCO's JSON")
+    train_images: str = Field("", description="under root; the folder that file names are relative to")
+    val_annotations: str = Field("", description="under root; COCO's JSON")
+    val_images: str = Field("", description="under root; the folder that file names are relative to")
+    classes: tuple[str, ...] | Literal["all", "published"] = Field(
+        "all", description="names of categories; all of the annotations', or the published part of COCO's"
+    )
+    image_size: tuple[int, int] | None = Field(
+        None, description="width and height that images are resized to, or into (default: the base's)"
+    )
+    augment: Literal["base", "flip", "none"] = Field(
+        "base", description="how training images are varied: as the base does, mirrored at random, or not at all"
+    )
+    workers: int = Field(0, ge=0, description="processes that load data, for training and for validation")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, value: object) -> object:
+        """What isn't given is the data set's own."""
+        if not isinstance(value, dict) or value.get("name") not in _LAYOUTS:
+            return value
+        return {**dict(zip(PLACES, _LAYOUTS[value["name"]], strict=True)), **value}
+
+    @field_validator("root")
+    @classmethod
+    def _home(cls, value: str | None) -> str | None:
+        return None if value is None else str(Path(value).expanduser().absolute())
+
+    @field_validator("image_size")
+    @classmethod
+    def _possible(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and min(value) < 32:
+            raise ValueError("expected a width and a height of 32 pixels at least")
+        return value
+
+
+class DetectionSchedule(Section):
+    """How the learning rate falls, by epochs; warm-up is by steps."""
+
+    name: Literal["constant", "step", "cosine"] = "step"
+    milestones: tuple[int, ...] = Field((8, 11), description="for step: epochs after which the rate falls")
+    gamma: float = Field(0.1, gt=0, le=1, description="for step: by which it is multiplied there")
+    warmup_steps: int = Field(0, ge=0, description="steps in which the rate rises to lr first")
+    warmup_start: float = Field(0.001, gt=0, le=1, description="the part of lr with which that begins")
+    min_lr: float = Field(0.0, ge=0, description="for cosine: where it ends")
+
+    @field_validator("milestones")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)) or (value and value[0] < 1):
+            raise ValueError("expected ascending numbers of epochs")
+        return value
+
+
+class DetectionTrain(Section):
+    """How long, how much at once."""
+
+    epochs: int | None = Field(None, ge=1, description="(default: the base's)")
+    batch_size: int = Field(8, ge=1, description="images in a batch of one process")
+    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
+    seed: int = Field(0, ge=0, lt=2**31)
+    clip_norm: float | None = Field(None, gt=0, description="the longest gradient; longer ones are scaled to it")
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    sync_batchnorm: bool = Field(False, description="batch norm over the processes' batches together")
+    validate_every: int = Field(1, ge=1, description="epochs between measurements of AP")
+    log_every: int = Field(50, ge=1, description="steps between rows of the metrics")
+
+
+class DetectionRecipe(Section):
+    """A detection recipe of `sapoolc train`. Without a section `optimizer` or `schedule` the base's own holds.
+
+    Attributes:
+        title: the recipe's name, from its file; it names the run.
+    """
+
+    title: str = Field("run", exclude=True)
+    architecture: str = Field(description="an architecture string")
+    dialect: Dialect = Field("torchvision", description="paper for the published network where the two differ")
+    weights: str | None = Field(
+        None, description="DEFAULT for published weights of the backbone, a checkpoint's path or address"
+    )
+    detector: Detector
+    data: DetectionData
+    optimizer: Optimizer | None = None
+    schedule: DetectionSchedule | None = None
+    train: DetectionTrain = DetectionTrain()  # type: ignore[call-arg]
+
+    @field_validator("architecture")
+    @classmethod
+    def _canonical(cls, value: str) -> str:
+        return str(parse(value))
+
+    @model_validator(mode="after")
+    def _possible(self) -> DetectionRecipe:
+        if self.data.name == "coco_folder" and self.data.root is None:
+            raise ValueError("data.root: name the folder that holds annotations and images")
+        if self.train.epochs is not None and self.schedule is None:
+            raise ValueError("train.epochs needs a section [schedule]: the base's schedule is made for its own epochs")
+        return self

@@ -1,0 +1,186 @@
+"""What follows training: figures, boxes, maps; the doctor; and everything without the extra."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sapool import doctor
+from sapoolc import main
+from tests.detect.support import ENVIRONMENT, command, made, overrides
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return made(tmp_path_factory.mktemp("data") / "digits", 12, 3)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """A run that has learned to see something: it memorises its images, which are also those validated with."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    same = ["data.val_annotations=annotations/train.json", "data.val_images=train"]
+    words = [*overrides(data), *same, "train.epochs=45", "train.validate_every=45", "schedule.name=constant"]
+    command("train", "ssd-digits", *words, "--run-dir", folder)
+    return folder
+
+
+def test_a_runs_folder(run):
+    names = {path.name for path in run.iterdir()}
+    assert {"recipe.toml", "config.py", "summary.json", "last_checkpoint", "epoch_45.pth"} <= names
+    assert len(list(run.glob("epoch_*.pth"))) == 2
+    assert len(list(run.glob("best_*.pth"))) == 1
+
+
+def test_evaluation(run):
+    out, _ = command("evaluate", run)
+    assert "AP at IoU 0.50" in out
+    content = json.loads((run / "evaluation.json").read_text())
+    summary = json.loads((run / "summary.json").read_text())
+    for name in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75"):
+        assert content[name] == pytest.approx(summary[name], abs=2e-3)
+    assert content["bbox_mAP_50"] > 0.2
+    assert set(content["per_class"]) == set("0123456789")
+    seen = [value for value in content["per_class"].values() if value is not None]
+    assert np.mean(seen) == pytest.approx(content["bbox_mAP"], abs=2e-3)
+    assert json.loads(command("evaluate", run, "--json")[0]) == content
+
+
+def test_prediction_finds_the_digits_and_draws_them(run, data, tmp_path):
+    images = [data / "train" / f"{n:04d}.png" for n in range(6)]
+    out, _ = command("predict", run, *images, "--threshold", "0.2", "--json", "-o", tmp_path / "drawn")
+    content = json.loads(out)
+    truth = json.loads((data / "annotations/train.json").read_text())
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    right = total = 0
+    for number, entry in enumerate(content):
+        assert entry["image"] == str(images[number])
+        scores = [box["score"] for box in entry["boxes"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(score >= 0.2 for score in scores)
+        for mark in (mark for mark in truth["annotations"] if mark["image_id"] == number):
+            x, y, width, height = mark["bbox"]
+            total += 1
+            right += any(
+                box["label"] == names[mark["category_id"]]
+                and max(abs(a - b) for a, b in zip(box["corners"], (x, y, x + width, y + height), strict=True)) < 10
+                for box in entry["boxes"]
+            )
+    assert right / total > 0.4
+    for image in images:
+        drawn = np.asarray(Image.open(tmp_path / "drawn" / image.name))
+        plain = np.asarray(Image.open(image).resize(drawn.shape[1::-1], Image.Resampling.BILINEAR))
+        assert drawn.shape == (512, 512, 3)
+        assert np.abs(drawn.astype(int) - plain).max() > 100
+    out, _ = command("predict", run, images[0])
+    assert f"drawn in {run / 'predictions'}" in out
+    assert out.splitlines()[0].split() == ["image", "class", "score", "left", "top", "right", "bottom"]
+
+
+def test_heatmaps_show_every_pool_that_the_detector_uses(run, data, tmp_path):
+    command("heatmap", run, data / "train/0000.png", "-o", tmp_path / "maps")
+    sheet = Image.open(tmp_path / "maps/0000.png")
+    # The image and the pools of three stages, in one row.
+    assert sheet.width > 3 * sheet.height / 2
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "heatmap"])
+def test_a_run_without_checkpoint(name, run, data, tmp_path):
+    (tmp_path / "recipe.toml").write_text((run / "recipe.toml").read_text())
+    images = [] if name == "evaluate" else [data / "train/0000.png"]
+    assert "has no checkpoint yet" in command(name, tmp_path, *images, code=2)[1]
+
+
+def test_pictures_that_are_none(run, tmp_path):
+    (tmp_path / "no.png").write_bytes(b"no")
+    assert "isn't an image" in command("predict", run, tmp_path / "no.png", code=2)[1]
+    assert "No such file" in command("heatmap", run, tmp_path / "nowhere.png", code=2)[1]
+
+
+# The doctor
+
+
+def test_doctor_finds_this_installation_well(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "detection will run" in out
+    assert "mmcv.ops: nms" in out
+    assert main(["doctor", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["runs"] is True
+    assert content["versions"]["mmdet"] == "3.3.0"
+
+
+@pytest.mark.parametrize(
+    ("versions", "said"),
+    [
+        ({"mmdet": None, "mmengine": None}, "mmengine, mmdet are not installed"),
+        ({"mmcv-lite": None}, "mmcv-lite is not installed"),
+        ({"mmcv": "2.1.0"}, "mmcv and mmcv-lite are both installed"),
+        ({"mmcv-lite": "2.2.0"}, "before 2.2.0, not 2.2.0"),
+        ({"torchvision": "0.21.0"}, "don't belong together"),
+    ],
+)
+def test_doctor_names_what_clashes(versions, said, monkeypatch, capsys):
+    found = {name: doctor._version(name) for name in doctor.PACKAGES} | versions
+    monkeypatch.setattr(doctor, "_version", found.__getitem__)
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert said in out
+    assert "detection won't run" in out
+
+
+# Without the extra
+
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"mmcv", "mmdet", "mmengine", "pycocotools"}:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+sys.meta_path.insert(0, Block())
+import importlib.util
+real = importlib.util.find_spec
+def find_spec(name, package=None):
+    return None if name in {"mmcv", "mmdet", "mmengine", "pycocotools"} else real(name, package)
+importlib.util.find_spec = find_spec
+from sapoolc import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def without(*words: object, code: int) -> tuple[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, *map(str, words)], env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("train", "ssd-digits"), ("train", "ssd-digits", "--dry-run"), ("compile", "faster_rcnn", "-o", "c.py")]
+)
+def test_detection_says_what_to_install(words):
+    out, err = without(*words, code=2)
+    assert out == ""
+    assert 'pip install "sapool[detect]"' in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("list", "recipes"), ("schema",), ("compile", "resnet18-lip-2222", "--image-size", "64")],
+)
+def test_everything_else_works_without(words):
+    assert without(*words, code=0)[1] == ""
+
+
+def test_recipes_are_read_without(tmp_path):
+    _, err = without("train", "ssd-digits", "detector.bas=x", code=2)
+    assert "Did you mean 'detector.base'?" in err
