@@ -1,4 +1,4 @@
-"""Two processes share the tests, module by module; each computes with one thread, so that they don't fight for cores."""
+"""Two processes share the tests, module by module; each computes with one thread, lest they fight for cores."""
 
 from __future__ import annotations
 
