@@ -76,8 +76,10 @@ def killed(data, tmp_path_factory) -> Path:
 def test_ctrl_c_says_how_to_go_on(data, tmp_path):
     folder = tmp_path / "run"
     words = ["train", "ssd-digits", *overrides(data), "train.epochs=40", "train.validate_every=40"]
+    # Shells start background jobs with Ctrl-C switched off, and children inherit that.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from sapoolc import main; "
     process = subprocess.Popen(
-        [sys.executable, "-m", "sapoolc", *words, "--run-dir", str(folder)],
+        [sys.executable, "-c", f"{heeding}import sys; sys.exit(main())", *words, "--run-dir", str(folder)],
         cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
