@@ -25,7 +25,7 @@ def test_shipped_recipes_read_back_as_they_are_saved(name, tmp_path):
     assert flat(read_recipe(str(saved))) == flat(recipe)
 
 
-def test_the_recipes_of_the_issue_are_shipped():
+def test_the_recipes_that_the_documents_name_are_shipped():
     assert {"digits", "stl10", "cifar100", "imagenet", "folder", "fashion_mnist"} <= set(recipes.names())
 
 
