@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sapool.errors import InputError
 
-# What has a stride, or statistics, is one node, whatever a library derives from it.
+# What has a stride is one node, whatever a library derives from it.
 _LEAVES: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 

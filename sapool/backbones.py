@@ -325,3 +325,6 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType(
     }
 )
 """Every backbone by its name, in the order of listings."""
+
+PUBLISHED = tuple(name for name, entry in BACKBONES.items() if entry.paper is not None)
+"""The backbones of the published code."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from sapool.architecture import Architecture
-from sapool.backbones import BACKBONES, OWN, TIMM
+from sapool.backbones import BACKBONES, OWN, PUBLISHED, TIMM
 from sapool.builders import build, published
 from sapool.errors import InputError, did_you_mean
 from sapool.grammar import parse
@@ -163,13 +163,12 @@ def _check_backbone(
     architecture: Architecture, backbone: nn.Module | None, dialect: Dialect, weights: str | Path | None
 ) -> None:
     name = architecture.backbone
-    entry = BACKBONES.get(name)
     if backbone is not None and name != OWN:
         raise InputError(f"with a backbone of your own the text has no name for one: leave out '{name}', or backbone=")
     if backbone is not None and weights == "DEFAULT":
         raise InputError("weights: a backbone of your own has no published weights; its own are kept")
-    if dialect == "paper" and (entry is None or entry.paper is None):
-        known = ", ".join(other for other, data in BACKBONES.items() if data.paper is not None)
+    if dialect == "paper" and name not in PUBLISHED:
+        known = ", ".join(PUBLISHED)
         raise InputError(f"dialect: 'paper' is of the published networks, {known}; {name} isn't one of them")
 
 

@@ -252,9 +252,8 @@ class _Planner:
         removable = dict(own.pools)
         first = list(own.first) if stride > 1 else []
         # The pooling of a stem isn't what a prepool strides.
-        if stride > 1 and (site.name == "prepool" and set(first) <= set(removable)):
-            first = list(candidates)
-        if stride > 1 and not first and not (first := list(candidates)):
+        unfit = set(first) <= set(removable) if site.name == "prepool" else not first
+        if stride > 1 and unfit and not (first := list(candidates)):
             raise InputError(
                 f"{name}: {site.name} has no convolution that a stride of {stride} could be given to; choose a pooling "
                 "in place of skip"

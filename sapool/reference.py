@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sapool.architecture import Architecture
-from sapool.backbones import BACKBONES
+from sapool.backbones import BACKBONES, PUBLISHED
 from sapool.errors import WeightsError, did_you_mean
 from sapool.grammar import parse
 from sapool.kinds import KINDS
@@ -74,10 +74,8 @@ def convert_reference_state_dict(
         WeightsError: a key fits nowhere in that network; names it. Or nothing was published of that backbone.
     """
     parsed = parse(architecture) if isinstance(architecture, str) else architecture
-    entry = BACKBONES.get(parsed.backbone)
-    if entry is None or entry.paper is None:
-        known = ", ".join(name for name, other in BACKBONES.items() if other.paper is not None)
-        raise WeightsError(f"the authors' checkpoints are of {known}, not of {parsed.backbone}")
+    if parsed.backbone not in PUBLISHED:
+        raise WeightsError(f"the authors' checkpoints are of {', '.join(PUBLISHED)}, not of {parsed.backbone}")
     names = _names(architecture, state_dict)
     converted: dict[str, Tensor] = {}
     for key, value in state_dict.items():
@@ -95,8 +93,7 @@ def in_our_names(state_dict: Mapping[str, Tensor], architecture: Architecture) -
 
     Names that fit nowhere stay as they are, but for their prefix.
     """
-    entry = BACKBONES.get(architecture.backbone)
-    if entry is None or entry.paper is None or not is_reference(state_dict):
+    if architecture.backbone not in PUBLISHED or not is_reference(state_dict):
         return dict(state_dict)
     names = _names(architecture, state_dict)
     return {names.get(_bare(key), _bare(key)): value for key, value in state_dict.items()}

@@ -23,7 +23,7 @@ _MODULES: tuple[tuple[type[nn.Module], Kind], ...] = (
     (nn.AvgPool2d, "pool"),
 )
 
-# Of each function: its kind, and the positions of kernel (or weight), stride, padding and dilation.
+# Of each function: its kind, and its parameters in order.
 _FUNCTIONS: Mapping[Callable[..., Any], tuple[Kind, tuple[str, ...]]] = MappingProxyType(
     {
         F.conv2d: ("conv", ("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
@@ -75,7 +75,7 @@ def strided(module: nn.Module, node: fx.Node) -> Strided | None:
     )
 
 
-def set_stride(module: nn.Module, node: fx.Node, stride: int) -> None:
+def set_stride(module: fx.GraphModule, node: fx.Node, stride: int) -> None:
     """Gives a node another stride. A pooling whose windows didn't overlap gets windows of the new size.
 
     A convolution that kept H/stride pixels of every H goes on to do so: where its kernel needs more padding for that
@@ -83,7 +83,6 @@ def set_stride(module: nn.Module, node: fx.Node, stride: int) -> None:
     """
     was = strided(module, node)
     assert was is not None
-    assert isinstance(module, fx.GraphModule)
     changes = {"stride": stride}
     if was.kind == "pool" and was.kernel == was.stride:
         changes |= {"kernel_size": stride, "padding": 0}

@@ -148,12 +148,12 @@ class _Surveyor:
         inside = {node for stage in units for unit in stage for node in unit.nodes}
         start = min(self.flow.order[node] for node in inside)
         stem = [drop for drop in self.resolution.drops if self.flow.order[drop.node] < start]
-        explained = self._stride(stem) == self.resolution.reduction[self.nodes[stages[0].entry.node]]
+        stem_stride = self.resolution.reduction[self.nodes[stages[0].entry.node]]
         behind = [drop for drop in self.resolution.drops if drop not in stem and drop.node not in inside]
         if behind:
             raise self._refused(f"{behind[0].node.name} lowers the resolution behind the stages")
         strides = self._strides(stem)
-        if not explained:  # by reshaping, for instance
+        if self._stride(stem) != stem_stride:  # something else lowers it too, reshaping for instance
             strides = replace(strides, fixed=(*strides.fixed, stages[0].entry.node))
         end, gone = stages[0].entry.node, dict(strides.pools)
         while end in gone:  # a prepool takes the place of the stem's own pooling
@@ -163,7 +163,7 @@ class _Surveyor:
             strides=strides,
             candidates=tuple(node.name for node in self._wide(layers)[:1]),
             stem=self._place(self.nodes[end]),
-            stem_stride=self.resolution.reduction[self.nodes[stages[0].entry.node]],
+            stem_stride=stem_stride,
             stages=stages,
             head=self._place(self._exit(self._expanded((head,)), "the head")) if head else None,
             head_modules=(head,) if head else (),
@@ -178,11 +178,11 @@ class _Surveyor:
             raise self._refused(f"{what} reads {len(sources)} maps, not one: {', '.join(n.name for n in sources[:4])}")
         entry, last = sources[0], self._exit(units, what)
         first_region = list(blocks[0].nodes)
-        exits = [node for node in self.flow.exit(first_region) if node in self.resolution.reduction]
+        exits = self._exits(blocks[:1])
         first = exits[0] if len(exits) == 1 else last
-        drops = [drop for drop in self.resolution.drops if drop.node in set(region)]
-        candidates, shortcuts = self._candidates(entry, first, first_region)
         members = set(region)
+        drops = [drop for drop in self.resolution.drops if drop.node in members]
+        candidates, shortcuts = self._candidates(entry, first, first_region)
         return Stage(
             name=f"stage{number}",
             modules=tuple(unit.name for unit in units),

@@ -19,6 +19,7 @@ from sapool.atomic import write_text
 from sapool.detect.checkpoints import last_of, read_run_checkpoint
 from sapool.detect.config import Bound, bind, try_once, write_config
 from sapool.detect.data import Boxes, check, find
+from sapool.detect.evaluate import FIGURES
 from sapool.detect.progress import Lines, make_runner, quietly
 from sapool.detect.schedule import BEST
 from sapool.errors import InputError
@@ -26,8 +27,6 @@ from sapool.report import console, count, show_table
 from sapool.training import folder
 from sapool.training.detection import DetectionRecipe
 from sapool.training.recipe import to_toml
-
-METRICS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
 
 
 def run(recipe: DetectionRecipe, where: str | Path | None = None, *, resume: bool = False) -> int:
@@ -136,7 +135,7 @@ def _finish(recipe: DetectionRecipe, boxes: Boxes, runner: Runner, path: Path, s
     if best is not None:
         every = recipe.train.validate_every
         summary["best_epoch"] = min((best + 1) * every, runner.max_epochs)
-        figures = {name: round(float(_history(runner, f"coco/{name}")[best]), 4) for name in METRICS}
+        figures = {name: round(float(_history(runner, f"coco/{name}")[best]), 4) for name in FIGURES}
         # COCO's evaluation gives -1 where no box is of a size.
         summary |= {name: value for name, value in figures.items() if value >= 0}
         summary["bbox_mAP_is"] = "of the epoch that is best on the validation images, which are those measured"

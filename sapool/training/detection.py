@@ -7,9 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sapool.grammar import parse
-from sapool.plan import Dialect
-from sapool.training.settings import Optimizer, Section
+from sapool.training.settings import Networked, Optimizer, Section
 
 PUBLISHED_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light")
 """The classes of COCO that the published detectors were trained on."""
@@ -108,16 +106,13 @@ class DetectionTrain(Section):
     log_every: int = Field(50, ge=1, description="steps between rows of the metrics")
 
 
-class DetectionRecipe(Section):
+class DetectionRecipe(Networked):
     """A detection recipe of `sapoolc train`. Without a section `optimizer` or `schedule` the base's own holds.
 
     Attributes:
         title: the recipe's name, from its file; it names the run.
     """
 
-    title: str = Field("run", exclude=True)
-    architecture: str = Field(description="an architecture string")
-    dialect: Dialect = Field("torchvision", description="paper for the published network where the two differ")
     weights: str | None = Field(
         None, description="DEFAULT for published weights of the backbone, a checkpoint's path or address"
     )
@@ -126,11 +121,6 @@ class DetectionRecipe(Section):
     optimizer: Optimizer | None = None
     schedule: DetectionSchedule | None = None
     train: DetectionTrain = DetectionTrain()  # type: ignore[call-arg]
-
-    @field_validator("architecture")
-    @classmethod
-    def _canonical(cls, value: str) -> str:
-        return str(parse(value))
 
     @model_validator(mode="after")
     def _possible(self) -> DetectionRecipe:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from sapool.errors import InputError, RecipeError, did_you_mean
 from sapool.model import CompiledModel
+from sapool.plan import Site
 from sapool.report import console
 from sapool.training.folder import model_of
 from sapool.training.history import save_figure
@@ -93,14 +94,8 @@ def sheet(model: CompiledModel, x: Tensor, classes: Sequence[str], true: str | N
         if site.module not in maps:
             continue
         weight = maps[site.module]
-        name = f"{site.name}: {site.kind}"
-        if weight is None:
-            panels.append(Panel(name, note="this pooling\nhas no weights"))
-            continue
-        mean = weight.mean(1, keepdim=True)
-        size = f"{mean.shape[-2]}x{mean.shape[-1]}"
-        title = f"{name}, {size}\nweight {_span(mean)}"
-        panels.append(Panel(title, _enlarge(mean, x.shape[-1])))
+        mean = None if weight is None else weight.mean(1, keepdim=True)
+        panels.append(pool_panel(site, mean, (x.shape[-1], x.shape[-1])))
     probabilities = logits.softmax(1)[0]
     predicted = int(probabilities.argmax())
     wanted = [("predicted", predicted)] if true is None else [("true", classes.index(true)), ("predicted", predicted)]
@@ -164,9 +159,24 @@ def _with_probe(model: CompiledModel, size: int) -> tuple[CompiledModel, str]:
     return probed, f"{name}, {sides[name]}x{sides[name]}"
 
 
-def _enlarge(weight: Tensor, size: int) -> np.ndarray:
-    """(1, 1, h, w) to (S, S) from 0 (least) to 1 (most)."""
-    large = F.interpolate(weight, size=(size, size), mode="bilinear", align_corners=False)[0, 0]
+def pool_panel(site: Site, mean: Tensor | None, size: tuple[int, int]) -> Panel:
+    """The panel of a pool: the mean of its weights over channels, (1, 1, h, w), or None where its kind has none.
+
+    Args:
+        site: the pool's.
+        mean: on any scale; the panel's title gives it.
+        size: height and width of the image.
+    """
+    name = f"{site.name}: {site.kind}"
+    if mean is None:
+        return Panel(name, note="this pooling\nhas no weights")
+    title = f"{name}, {mean.shape[-2]}x{mean.shape[-1]}\nweight {_span(mean)}"
+    return Panel(title, _enlarge(mean, size))
+
+
+def _enlarge(weight: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """(1, 1, h, w) to (H, W) from 0 (least) to 1 (most)."""
+    large = F.interpolate(weight, size=size, mode="bilinear", align_corners=False)[0, 0]
     spread = large.max() - large.min()
     scaled: np.ndarray = ((large - large.min()) / spread if spread > 0 else torch.zeros_like(large)).numpy()
     return scaled

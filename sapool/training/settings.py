@@ -141,8 +141,8 @@ class Train(Section):
         return self
 
 
-class Recipe(Section):
-    """A recipe of `sapoolc train`, with every setting.
+class Networked(Section):
+    """What a recipe of any kind names first.
 
     Attributes:
         title: the recipe's name, from its file; it names the run.
@@ -151,6 +151,20 @@ class Recipe(Section):
     title: str = Field("run", exclude=True)
     architecture: str = Field(description="an architecture string")
     dialect: Dialect = Field("torchvision", description="paper for the published network where the two differ")
+
+    @field_validator("architecture")
+    @classmethod
+    def _canonical(cls, value: str) -> str:
+        return str(parse(value))
+
+
+class Recipe(Networked):
+    """A recipe of `sapoolc train`, with every setting.
+
+    Attributes:
+        title: the recipe's name, from its file; it names the run.
+    """
+
     weights: str | None = Field(None, description="DEFAULT for published weights, or a checkpoint's path")
     select: Literal["val", "test"] = Field(
         "val", description="what chooses the best epoch: held-out training images, or (published practice) the test set"
@@ -164,11 +178,6 @@ class Recipe(Section):
     optimizer: Optimizer = Optimizer()  # type: ignore[call-arg]
     schedule: Schedule = Schedule()  # type: ignore[call-arg]
     train: Train = Train()  # type: ignore[call-arg]
-
-    @field_validator("architecture")
-    @classmethod
-    def _canonical(cls, value: str) -> str:
-        return str(parse(value))
 
     @field_validator("acknowledge")
     @classmethod
