@@ -12,11 +12,11 @@ from importlib.resources import files
 from lark import Lark, Token
 from lark.exceptions import UnexpectedInput
 
-from sapool.architecture import Architecture
 from sapool.backbones import OWN
 from sapool.errors import ArchitectureError
 from sapool.grammar.diagnosis import MissingBackboneError, SpellingError, explain, explain_syntax
 from sapool.grammar.lowering import lower, resolve, strides_of
+from sapool.ir.architecture import Architecture
 
 # Letters are folded one by one: str.lower() may change a string's length, and then a caret would point elsewhere.
 _FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from lark import Lark, Token
 from lark.exceptions import UnexpectedInput
 
-from sapool.architecture import Architecture
 from sapool.backbones import BACKBONES, TIMM
 from sapool.errors import ArchitectureError, nearest
+from sapool.ir.architecture import Architecture
 from sapool.kinds import KINDS
 
 MODIFIER_WORDS = ("_headfix", "_nowin", "_reduced")

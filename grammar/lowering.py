@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lark import Token, Tree
 
-from sapool.architecture import Architecture, Pooling, Prepool
 from sapool.backbones import BACKBONES, OWN, TIMM
 from sapool.errors import nearest
 from sapool.grammar.diagnosis import MissingBackboneError, SpellingError, no_modifiers
+from sapool.ir.architecture import Architecture, Pooling, Prepool
 from sapool.kinds import KINDS
 
 # Upper bounds that no network needs, so that a slip of the keyboard is an error and not an allocation.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
+from sapool.ir.plan import Plan
 from sapool.passes.adopt_dialect import adopt_dialect
 from sapool.passes.cancel_attention import cancel_attention
 from sapool.passes.clean_up import clean_up
@@ -14,7 +15,6 @@ from sapool.passes.make_dynamic import make_dynamic
 from sapool.passes.record import Log
 from sapool.passes.restride import restride
 from sapool.passes.select_outputs import mark_features, select_outputs
-from sapool.plan import Plan
 
 
 def rewrite(module: fx.GraphModule, plan: Plan) -> Log:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import fx, nn
 
 from sapool.backbones import BACKBONES
+from sapool.ir.plan import Plan
 from sapool.passes.driver import bypass
 from sapool.passes.record import Log
-from sapool.plan import Plan
 
 
 def adopt_dialect(module: fx.GraphModule, plan: Plan, log: Log) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import fx
 
+from sapool.ir.plan import Plan, Site
 from sapool.kinds import KINDS
 from sapool.passes.driver import stamp
 from sapool.passes.record import Log
-from sapool.plan import Plan, Site
 from sapool.poolings.window import AvgPool
 
 

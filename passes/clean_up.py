@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import fx
 
+from sapool.ir.plan import Plan
 from sapool.passes.record import Log
-from sapool.plan import Plan
 
 
 def clean_up(module: fx.GraphModule, plan: Plan, log: Log) -> None:

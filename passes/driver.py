@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from torch import fx
 
+from sapool.ir.plan import Plan
 from sapool.passes.record import Log
-from sapool.plan import Plan
 
 Pass = Callable[[fx.GraphModule, Plan, Log], None]
 """A pass finds its places in the graph by what the plan says, rewrites them in place, and logs what it did."""

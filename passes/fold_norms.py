@@ -9,8 +9,8 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from sapool.ir.plan import Plan
 from sapool.passes.record import Log
-from sapool.plan import Plan
 from sapool.poolings.dynamic import DynamicConv2d
 
 

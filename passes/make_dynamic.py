@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import fx, nn
 
+from sapool.ir.plan import Plan
 from sapool.passes.driver import stamp
 from sapool.passes.record import Log
-from sapool.plan import Plan
 from sapool.poolings.dynamic import DynamicConv2d
 
 

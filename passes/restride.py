@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import fx, nn
 
 from sapool.dataflow import is_inside, module_path
+from sapool.ir.plan import Plan, Site
 from sapool.passes.driver import bypass, named, operation, stamp
 from sapool.passes.record import Log
-from sapool.plan import Plan, Site
 from sapool.strided import set_stride, strided
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import fx
 
+from sapool.ir.plan import Plan
 from sapool.passes.record import Log
-from sapool.plan import Plan
 
 
 def mark_features(module: fx.GraphModule, plan: Plan) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx, nn
 
 from sapool.errors import InputError
-from sapool.plan import Plan
+from sapool.ir.plan import Plan
 from sapool.shapes import ShapeError, propagate
 from sapool.strided import strided
 

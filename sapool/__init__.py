@@ -20,7 +20,6 @@ if not (_here / "grammar").is_dir():
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sapool.architecture import Architecture as Architecture
     from sapool.checkpoint import load as load
     from sapool.checkpoint import save as save
     from sapool.compiler import compile as compile
@@ -28,16 +27,17 @@ if TYPE_CHECKING:
     from sapool.errors import InputError as InputError
     from sapool.grammar import parse as parse
     from sapool.inference import optimize as optimize
+    from sapool.ir.architecture import Architecture as Architecture
+    from sapool.ir.plan import Plan as Plan
     from sapool.model import CompiledModel as CompiledModel
-    from sapool.plan import Plan as Plan
     from sapool.reference import convert_reference_state_dict as convert_reference_state_dict
 
 _HOMES = {
-    "Architecture": "sapool.architecture",
+    "Architecture": "sapool.ir.architecture",
     "ArchitectureError": "sapool.errors",
     "CompiledModel": "sapool.model",
     "InputError": "sapool.errors",
-    "Plan": "sapool.plan",
+    "Plan": "sapool.ir.plan",
     "compile": "sapool.compiler",
     "convert_reference_state_dict": "sapool.reference",
     "load": "sapool.checkpoint",

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from sapool.errors import InputError
+from sapool.ir.plan import Site
 from sapool.model import CompiledModel
-from sapool.plan import Site
 from sapool.poolings.dynamic import DynamicConv2d
 
 _INDENT = "    "

@@ -10,17 +10,17 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, fx, nn
 
-from sapool.architecture import Architecture
 from sapool.backbones import BACKBONES, OWN, PUBLISHED, TIMM
 from sapool.builders import build, published
 from sapool.errors import InputError, did_you_mean
 from sapool.grammar import parse
+from sapool.ir.architecture import Architecture
+from sapool.ir.plan import Dialect, Plan, make_plan
 from sapool.model import CompiledModel, Origin
 from sapool.passes import rewrite
 from sapool.passes.record import Log
 from sapool.passes.trace import trace
 from sapool.passes.verify import verify
-from sapool.plan import Dialect, Plan, make_plan
 from sapool.reference import in_our_names
 from sapool.shapes import ShapeError, on_meta, propagate
 from sapool.survey import Survey, survey

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sapool.dataflow import module_path
-from sapool.plan import Plan
+from sapool.ir.plan import Plan
 from sapool.shapes import on_meta
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from sapool.assessment import Assessment, assess
 from sapool.codes import check_codes
 from sapool.grammar import parse
+from sapool.ir.plan import Plan, Site
 from sapool.kinds import KINDS
 from sapool.model import CompiledModel
 from sapool.passes.cancel_attention import cancelled
-from sapool.plan import Plan, Site
 
 
 @dataclass(frozen=True)

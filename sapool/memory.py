@@ -23,9 +23,9 @@ from torch import Tensor, fx
 from sapool.arena import Buffer, arena_size
 from sapool.dataflow import Dataflow
 from sapool.errors import InputError
+from sapool.ir.plan import Plan
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.record import Log
-from sapool.plan import Plan
 from sapool.shapes import on_meta
 from sapool.unroll import unroll
 

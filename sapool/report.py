@@ -16,10 +16,10 @@ from rich.table import Table
 from sapool.assessment import Assessment
 from sapool.backbones import PLACES
 from sapool.diagnostics import Diagnostic
+from sapool.ir.plan import COLUMNS, table
 from sapool.memory import Memory
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
-from sapool.plan import COLUMNS, table
 from sapool.survey import Strides, Survey
 
 

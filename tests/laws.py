@@ -10,10 +10,10 @@ from torch import Tensor, fx, nn
 import sapool
 from sapool.backbones import BACKBONES
 from sapool.builders import build
+from sapool.ir.plan import Plan, make_plan
 from sapool.passes import rewrite
 from sapool.passes.trace import trace
 from sapool.passes.verify import Feature, verify
-from sapool.plan import Plan, make_plan
 from sapool.survey import Survey, survey
 
 KINDS = ("nlp_headfix2_nowin", "lip", "maxp")

@@ -13,7 +13,7 @@ import sapool
 from sapool import cost
 from sapool.compiler import unmodified
 from sapool.cost import Cost, total
-from sapool.plan import Site
+from sapool.ir.plan import Site
 from sapool.poolings.dynamic import DynamicConv2d
 
 

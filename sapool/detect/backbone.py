@@ -15,8 +15,8 @@ from sapool.compiler import compile
 from sapool.cost import parts_of
 from sapool.detect.checkpoints import pretrained
 from sapool.errors import InputError
+from sapool.ir.plan import Dialect
 from sapool.model import CompiledModel
-from sapool.plan import Dialect
 from sapool.weights import transfer
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from sapool.detect.drawing import drawn, file_names, make_folder
 from sapool.detect.open import Opened, open_run, predict_boxes, read_pictures
 from sapool.detect.progress import quietly
-from sapool.plan import Site
+from sapool.ir.plan import Site
 from sapool.report import console
 from sapool.training.detection import DetectionRecipe
 from sapool.training.heatmap import Panel, draw, pool_panel, pool_weights

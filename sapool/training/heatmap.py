@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sapool.errors import InputError, RecipeError, did_you_mean
+from sapool.ir.plan import Site
 from sapool.model import CompiledModel
-from sapool.plan import Site
 from sapool.report import console
 from sapool.training.folder import model_of
 from sapool.training.history import save_figure

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from sapool.codes import CODES, check_codes
 from sapool.grammar import parse
-from sapool.plan import Dialect
+from sapool.ir.plan import Dialect
 from sapool.training.catalogue import DATA_SETS, Augmentation
 
 Channels = tuple[float, float, float]

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sapool.architecture import Architecture, Pooling, Prepool
 from sapool.backbones import BACKBONES
 from sapool.errors import ArchitectureError, InputError
 from sapool.grammar import parse, parser
+from sapool.ir.architecture import Architecture, Pooling, Prepool
 from sapool.kinds import KINDS
 from tests.strategies import architectures, sloppy_spellings
 

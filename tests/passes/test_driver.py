@@ -5,9 +5,9 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
+from sapool.ir.plan import Plan
 from sapool.passes.driver import Driver, operation, operations, stamp
 from sapool.passes.record import Log, Refusal
-from sapool.plan import Plan
 from tests.passes.tiny import image, net, nodes, plan, values
 
 

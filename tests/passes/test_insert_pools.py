@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sapool.ir.plan import Site
 from sapool.passes.driver import Driver
 from sapool.passes.insert_pools import insert_pools, insert_prepool, make_pool
 from sapool.passes.record import Rewrite
-from sapool.plan import Site
 from sapool.poolings.dynamic import DynamicConv2d
 from sapool.poolings.window import AvgPool, MaxPool
 from tests.passes.tiny import (

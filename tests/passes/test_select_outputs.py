@@ -5,11 +5,11 @@ from dataclasses import replace
 import torch
 from torch import fx
 
+from sapool.ir.plan import Plan
 from sapool.passes.driver import Driver
 from sapool.passes.insert_pools import insert_pools
 from sapool.passes.record import Rewrite
 from sapool.passes.select_outputs import mark_features, select_outputs
-from sapool.plan import Plan
 from tests.passes.tiny import STAGE1, STAGE2, identities, image, net, nodes, plan, reasons, values
 
 FEATURES = (("stage1", "stage1_relu_1"), ("stage2", "stage2_relu_1"))

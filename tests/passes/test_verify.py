@@ -10,12 +10,12 @@ from torch import fx, nn
 
 import sapool
 from sapool.errors import InputError
+from sapool.ir.plan import Plan, Site
 from sapool.passes.clean_up import clean_up
 from sapool.passes.driver import Driver
 from sapool.passes.insert_pools import insert_pools
 from sapool.passes.select_outputs import mark_features, select_outputs
 from sapool.passes.verify import Feature, verify
-from sapool.plan import Plan, Site
 from tests.passes.tiny import STAGE2, STEM, net, nodes, plan
 
 FEATURES = (("stage1", "stage1_relu_1"), ("stage2", "stage2_relu_1"))

@@ -17,9 +17,9 @@ import torch
 from hypothesis import example, given, settings
 
 import sapool
-from sapool.architecture import Architecture
 from sapool.errors import InputError
-from sapool.plan import COLUMNS, Plan, table
+from sapool.ir.architecture import Architecture
+from sapool.ir.plan import COLUMNS, Plan, table
 from tests.strategies import architectures
 
 # Of the stages' outputs and the head's, as their papers give them.
@@ -104,7 +104,7 @@ def test_numbers_of_a_site(text: str, expected: dict[str, tuple[object, ...]]) -
         assert (site.channels, site.heads, site.patch, site.ratio, site.embedding, site.window) == numbers, name
 
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 READ_BY_PEOPLE: dict[str, dict[str, Any]] = {
     "PREPOOL-NLP-4-ResNet18-nlp-1222": {},
     "mobilenet-nlp_reduced_nowin_headfix2-1222121": {},

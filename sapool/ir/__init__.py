@@ -1,0 +1,1 @@
+"""What was written, and what will be done: plain data, without torch."""
