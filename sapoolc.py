@@ -555,8 +555,8 @@ def list_(options: argparse.Namespace) -> int:
 
 
 def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    from sapool.backbones import BACKBONES, PLACES
-    from sapool.kinds import KINDS, MODIFIERS
+    from sapool.catalogue.backbones import BACKBONES, PLACES
+    from sapool.catalogue.poolings import KINDS, MODIFIERS
 
     match what:
         case "backbones":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
 import sapool
-from sapool.backbones import BACKBONES
+from sapool.catalogue.backbones import BACKBONES
 from sapool.compiler import examine, unmodified
 
 _DEPTHS = (4, 8, 16, 32, 64, 96, 128)

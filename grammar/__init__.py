@@ -12,7 +12,7 @@ from importlib.resources import files
 from lark import Lark, Token
 from lark.exceptions import UnexpectedInput
 
-from sapool.backbones import OWN
+from sapool.catalogue.backbones import OWN
 from sapool.errors import ArchitectureError
 from sapool.grammar.diagnosis import MissingBackboneError, SpellingError, explain, explain_syntax
 from sapool.grammar.lowering import lower, resolve, strides_of

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from lark import Lark, Token
 from lark.exceptions import UnexpectedInput
 
-from sapool.backbones import BACKBONES, TIMM
+from sapool.catalogue.backbones import BACKBONES, TIMM
+from sapool.catalogue.poolings import KINDS
 from sapool.errors import ArchitectureError, nearest
 from sapool.ir.architecture import Architecture
-from sapool.kinds import KINDS
 
 MODIFIER_WORDS = ("_headfix", "_nowin", "_reduced")
 MODIFIERS = ("_headfix<N>", "_nowin", "_reduced", "_reduced<one digit per stage>")

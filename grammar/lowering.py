@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from lark import Token, Tree
 
-from sapool.backbones import BACKBONES, OWN, TIMM
+from sapool.catalogue.backbones import BACKBONES, OWN, TIMM
+from sapool.catalogue.poolings import KINDS
 from sapool.errors import nearest
 from sapool.grammar.diagnosis import MissingBackboneError, SpellingError, no_modifiers
 from sapool.ir.architecture import Architecture, Pooling, Prepool
-from sapool.kinds import KINDS
 
 # Upper bounds that no network needs, so that a slip of the keyboard is an error and not an allocation.
 _MOST_HEADS, _LARGEST_PREPOOL = 4096, 256
@@ -95,7 +95,7 @@ def _of_timm(name: str, word: str) -> bool:
         return False
     if not word.endswith("_v2"):
         return True
-    from sapool.builders import import_timm  # noqa: PLC0415
+    from sapool.catalogue.builders import import_timm  # noqa: PLC0415
 
     model, _, tag = name.removeprefix(TIMM).partition(".")
     return bool(import_timm().is_model(model)) and not tag.endswith("_v2")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from sapool.backbones import BACKBONES
+from sapool.catalogue.backbones import BACKBONES
 from sapool.ir.plan import Plan
 from sapool.passes.driver import bypass
 from sapool.passes.record import Log

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import fx
 
+from sapool.catalogue.poolings import KINDS
 from sapool.ir.plan import Plan, Site
-from sapool.kinds import KINDS
 from sapool.passes.driver import stamp
 from sapool.passes.record import Log
 from sapool.poolings.window import AvgPool

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sapool.atomic import replacing
-from sapool.backbones import OWN
+from sapool.catalogue.backbones import OWN
 from sapool.compiler import compile
 from sapool.errors import InputError, WeightsError
 from sapool.inference import optimize

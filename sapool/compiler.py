@@ -10,8 +10,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, fx, nn
 
-from sapool.backbones import BACKBONES, OWN, PUBLISHED, TIMM
-from sapool.builders import build, published
+from sapool.catalogue.backbones import BACKBONES, OWN, PUBLISHED, TIMM
+from sapool.catalogue.builders import build, published
 from sapool.errors import InputError, did_you_mean
 from sapool.grammar import parse
 from sapool.ir.architecture import Architecture

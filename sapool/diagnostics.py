@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sapool.assessment import Assessment, assess
-from sapool.codes import check_codes
+from sapool.catalogue.diagnostics import check_codes
+from sapool.catalogue.poolings import KINDS
 from sapool.grammar import parse
 from sapool.ir.plan import Plan, Site
-from sapool.kinds import KINDS
 from sapool.model import CompiledModel
 from sapool.passes.cancel_attention import cancelled
 
@@ -19,7 +19,7 @@ class Diagnostic:
     """One finding.
 
     Attributes:
-        code: a key of `sapool.codes.CODES`.
+        code: a key of `sapool.catalogue.diagnostics.CODES`.
         site: where.
         message: what, why, and what to do, in a sentence or two.
     """

@@ -13,12 +13,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from sapool.backbones import BACKBONES, PUBLISHED
+from sapool.catalogue.backbones import BACKBONES, PUBLISHED
+from sapool.catalogue.poolings import KINDS
 from sapool.errors import WeightsError, did_you_mean
 from sapool.grammar import parse
 from sapool.ir.architecture import Architecture
 from sapool.ir.plan import Plan, Site
-from sapool.kinds import KINDS
 
 # Inside a pool, by the class that computes it: our prefix, theirs. The first that fits is taken.
 _ATTENTION = (

@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from sapool.assessment import Assessment
-from sapool.backbones import PLACES
+from sapool.catalogue.backbones import PLACES
 from sapool.diagnostics import Diagnostic
 from sapool.ir.plan import COLUMNS, table
 from sapool.memory import Memory

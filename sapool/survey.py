@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import fx, nn
 from torch.nn import functional as F
 
-from sapool.backbones import Backbone, Pools
+from sapool.catalogue.backbones import Backbone, Pools
 from sapool.dataflow import Dataflow
 from sapool.discovery import Hierarchy, Unit, discover
 from sapool.errors import InputError

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, fx, nn
 
 import sapool
-from sapool.backbones import BACKBONES
-from sapool.builders import build
+from sapool.catalogue.backbones import BACKBONES
+from sapool.catalogue.builders import build
 from sapool.ir.plan import Plan, make_plan
 from sapool.passes import rewrite
 from sapool.passes.trace import trace

@@ -6,10 +6,10 @@ import random
 
 from hypothesis import strategies as st
 
-from sapool.backbones import BACKBONES
+from sapool.catalogue.backbones import BACKBONES
+from sapool.catalogue.poolings import KINDS
 from sapool.grammar.lowering import REDUCED_PATCHES
 from sapool.ir.architecture import Architecture, Pooling, Prepool
-from sapool.kinds import KINDS
 
 MOST_HEADS, LARGEST_PREPOOL, LARGEST_DIGIT = 4096, 256, 9
 

@@ -8,8 +8,8 @@ from torch import nn
 from torchvision import models
 
 import sapool
-from sapool.backbones import BACKBONES
-from sapool.builders import build
+from sapool.catalogue.backbones import BACKBONES
+from sapool.catalogue.builders import build
 from sapool.compiler import examine
 from sapool.errors import InputError
 from sapool.weights import transfer

@@ -27,9 +27,9 @@ from torchvision import models
 
 import sapool
 import sapoolc
-from sapool.backbones import BACKBONES
+from sapool.catalogue.backbones import BACKBONES
+from sapool.catalogue.poolings import KINDS, MODIFIERS
 from sapool.cost import costs
-from sapool.kinds import KINDS, MODIFIERS
 from sapool.recipes import summaries
 
 TEXT = "resnet18-nlp_nowin-1221"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import sapool
+from sapool.catalogue.poolings import KINDS
 from sapool.codegen import source
-from sapool.kinds import KINDS
 
 SIZE = 64
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sapool
-from sapool.codes import CODES
+from sapool.catalogue.diagnostics import CODES
 from sapool.diagnostics import diagnose, unacknowledged
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 import sapool
-from sapool.kinds import KINDS
+from sapool.catalogue.poolings import KINDS
 
 SIZE, CLASSES = 64, 10
 

@@ -15,8 +15,8 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 
 import sapoolc
-from sapool.backbones import BACKBONES, PLACES
-from sapool.kinds import KINDS, MODIFIERS
+from sapool.catalogue.backbones import BACKBONES, PLACES
+from sapool.catalogue.poolings import KINDS, MODIFIERS
 from sapool.recipes import names
 
 FILE = Path(__file__).resolve().parents[1] / "README.md"

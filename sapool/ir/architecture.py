@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sapool.kinds import KINDS, Kind
+from sapool.catalogue.poolings import KINDS, Kind
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Pooling:
     """A pooling kind and its modifiers.
 
     Attributes:
-        kind: a key of `sapool.kinds.KINDS`.
+        kind: a key of `sapool.catalogue.poolings.KINDS`.
         headfix: attention heads at every site, or None for the site's own number.
         nowin: whether window normalisation is off, y = A(x·w) in place of A(x·w)/A(w).
         reduced: False, True for the larger patches, or one patch size per stage.
@@ -63,7 +63,7 @@ class Architecture:
     """One string of the language (semantics: `[prepool-<pooling>-<stride>-][dy]<backbone>[_v2]-<pooling>-<strides>`).
 
     Attributes:
-        backbone: a name of the catalogue, `sapool.backbones.BACKBONES`.
+        backbone: a name of the catalogue, `sapool.catalogue.backbones.BACKBONES`.
         pooling: what replaces the downsampling of the stages.
         strides: each stage's downsampling factor, 1 to 9.
         prepool: the pooling after the stem, or None for the backbone's own stem.

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
-from sapool.backbones import BACKBONES, Pools
+from sapool.catalogue.backbones import BACKBONES, Pools
 from sapool.errors import InputError
 from sapool.grammar import check_strides, parse
 from sapool.grammar.lowering import REDUCED_PATCHES

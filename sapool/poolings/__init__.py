@@ -1,4 +1,4 @@
-"""The poolings, one small file per family. Built by name from `sapool.kinds`, never by branches on names.
+"""The poolings, one small file per family. Built by name from `sapool.catalogue.poolings`, never by branches on names.
 
 Every pooling maps (N, C, H, W) to (N, C', ⌊H/s⌋, ⌊W/s⌋) with C' = C: kernel = stride = s, no padding. `A` in the
 docstrings is average pooling with that kernel and stride, σ the sigmoid, BN batch normalisation.
@@ -11,7 +11,7 @@ from importlib import import_module
 
 from torch import nn
 
-from sapool.kinds import KINDS
+from sapool.catalogue.poolings import KINDS
 
 ConvFactory = Callable[..., nn.Module]
 """Anything with the signature of `torch.nn.Conv2d`."""
@@ -31,7 +31,7 @@ def build(
     """The pooling `kind` for a map of `channels` channels.
 
     Args:
-        kind: a name of `sapool.kinds.KINDS` other than `skip`.
+        kind: a name of `sapool.catalogue.poolings.KINDS` other than `skip`.
         channels: C of the map that is pooled.
         stride: s, the downsampling factor.
         heads, patch, embedding: attention heads, side of a token's patch and token channels, for kinds with attention.

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sapool.codes import CODES, check_codes
+from sapool.catalogue.data_sets import DATA_SETS, Augmentation
+from sapool.catalogue.diagnostics import CODES, check_codes
 from sapool.grammar import parse
 from sapool.ir.plan import Dialect
-from sapool.training.catalogue import DATA_SETS, Augmentation
 
 Channels = tuple[float, float, float]
 Name = Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "imagenet", "folder"]

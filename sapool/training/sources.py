@@ -23,8 +23,8 @@ from torchvision import datasets
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms.v2 import functional as TF
 
+from sapool.catalogue.data_sets import DATA_SETS, DataSet, default_root
 from sapool.errors import InputError
-from sapool.training.catalogue import DATA_SETS, DataSet, default_root
 from sapool.training.settings import Data
 
 

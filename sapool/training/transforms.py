@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
-from sapool.training.catalogue import DATA_SETS
+from sapool.catalogue.data_sets import DATA_SETS
 from sapool.training.settings import Data
 
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sapool.backbones import BACKBONES
+from sapool.catalogue.backbones import BACKBONES
+from sapool.catalogue.poolings import KINDS
 from sapool.errors import ArchitectureError, InputError
 from sapool.grammar import parse, parser
 from sapool.ir.architecture import Architecture, Pooling, Prepool
-from sapool.kinds import KINDS
 from tests.strategies import architectures, sloppy_spellings
 
 MALFORMED = Path(__file__).parent / "malformed.txt"

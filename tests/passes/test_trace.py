@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from sapool.backbones import BACKBONES
+from sapool.catalogue.backbones import BACKBONES
 from sapool.errors import InputError
 from sapool.passes.trace import trace
 from sapool.poolings import build

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sapool import poolings
-from sapool.kinds import KINDS
+from sapool.catalogue.poolings import KINDS
 from sapool.poolings.dynamic import DynamicConv2d
 
 SELF_ATTENTIVE = [kind.name for kind in KINDS.values() if kind.takes_modifiers]

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from sapool.catalogue.data_sets import default_root
 from sapool.errors import InputError
 from sapool.training import sources, transforms
-from sapool.training.catalogue import default_root
 from sapool.training.data import DataModule
 from sapool.training.recipe import read_recipe
 from sapool.training.settings import Data

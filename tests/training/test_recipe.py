@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 
 from sapool import recipes
+from sapool.catalogue.data_sets import DATA_SETS
 from sapool.errors import RecipeError
-from sapool.training.catalogue import DATA_SETS
 from sapool.training.published import published_accuracy, table
 from sapool.training.recipe import flat, read_recipe, schema, to_toml
 from sapool.training.settings import Data

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from sapool.backbones import BACKBONES, OWN, TIMM
+from sapool.catalogue.backbones import BACKBONES, OWN, TIMM
 from sapool.errors import InputError, WeightsError, did_you_mean
 
 
