@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from sapool.dataflow import is_inside, module_path
+from sapool.analysis.dataflow import is_inside, module_path
+from sapool.analysis.strided import set_stride, strided
 from sapool.ir.plan import Plan, Site
 from sapool.passes.driver import bypass, named, operation, stamp
 from sapool.passes.record import Log
-from sapool.strided import set_stride, strided
 
 
 def restride(module: fx.GraphModule, plan: Plan, log: Log) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import fx, nn
 
+from sapool.analysis.shapes import ShapeError, propagate
+from sapool.analysis.strided import strided
 from sapool.errors import InputError
 from sapool.ir.plan import Plan
-from sapool.shapes import ShapeError, propagate
-from sapool.strided import strided
 
 # An image whose number of pixels no tensor can have; strides that need it leave a single pixel of any real one.
 _FARTHEST = 10**6

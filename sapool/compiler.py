@@ -10,6 +10,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, fx, nn
 
+from sapool.analysis.shapes import ShapeError, on_meta, propagate
+from sapool.analysis.survey import Survey, survey
+from sapool.analysis.trace import trace
 from sapool.catalogue.backbones import BACKBONES, OWN, PUBLISHED, TIMM
 from sapool.catalogue.builders import build, published
 from sapool.errors import InputError, did_you_mean
@@ -19,11 +22,8 @@ from sapool.ir.plan import Dialect, Plan, make_plan
 from sapool.model import CompiledModel, Origin
 from sapool.passes import rewrite
 from sapool.passes.record import Log
-from sapool.passes.trace import trace
 from sapool.passes.verify import verify
 from sapool.reference import in_our_names
-from sapool.shapes import ShapeError, on_meta, propagate
-from sapool.survey import Survey, survey
 from sapool.weights import read_checkpoint, state_dict_in, transfer
 
 

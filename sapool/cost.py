@@ -9,9 +9,9 @@ import torch
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sapool.dataflow import module_path
+from sapool.analysis.dataflow import module_path
+from sapool.analysis.shapes import on_meta
 from sapool.ir.plan import Plan
-from sapool.shapes import on_meta
 
 
 @dataclass(frozen=True)

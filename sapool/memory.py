@@ -20,13 +20,13 @@ from typing import Any, Literal, get_args
 import networkx as nx
 from torch import Tensor, fx
 
+from sapool.analysis.dataflow import Dataflow
+from sapool.analysis.shapes import on_meta
 from sapool.arena import Buffer, arena_size
-from sapool.dataflow import Dataflow
 from sapool.errors import InputError
 from sapool.ir.plan import Plan
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.record import Log
-from sapool.shapes import on_meta
 from sapool.unroll import unroll
 
 Dtype = Literal["int8", "fp16", "fp32"]

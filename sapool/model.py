@@ -8,11 +8,11 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.graph_module import reduce_graph_module
 
+from sapool.analysis.trace import keep_order
 from sapool.grammar import parse
 from sapool.ir.architecture import Architecture
 from sapool.ir.plan import Plan
 from sapool.passes.record import PassRun, Refusal, Rewrite
-from sapool.passes.trace import keep_order
 from sapool.passes.verify import Feature
 from sapool.weights import Transfer
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from sapool.analysis.survey import Strides, Survey
 from sapool.assessment import Assessment
 from sapool.catalogue.backbones import PLACES
 from sapool.diagnostics import Diagnostic
@@ -20,7 +21,6 @@ from sapool.ir.plan import COLUMNS, table
 from sapool.memory import Memory
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
-from sapool.survey import Strides, Survey
 
 
 class _Output(Console):

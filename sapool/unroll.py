@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from sapool.shapes import on_meta
+from sapool.analysis.shapes import on_meta
 
 Value = Any
 

@@ -1,6 +1,6 @@
 """The catalogue of backbones: data that says where to look, never what would be found there.
 
-Channels, strides and shapes are measured on the traced graph (`sapool.survey`). The default strides and the numbers of
+Channels, strides and shapes are measured on the traced graph (`sapool.analysis.survey`). The default strides and the numbers of
 parameters are written down only because listings and error messages need them without torch; a test measures them. No
 torch here.
 """

@@ -10,12 +10,12 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
+from sapool.analysis.survey import Place, Stage, Strides, Survey
 from sapool.catalogue.backbones import BACKBONES, Pools
 from sapool.errors import InputError
 from sapool.grammar import check_strides, parse
 from sapool.grammar.lowering import REDUCED_PATCHES
 from sapool.ir.architecture import Architecture, Pooling
-from sapool.survey import Place, Stage, Strides, Survey
 
 Dialect = Literal["torchvision", "paper"]
 

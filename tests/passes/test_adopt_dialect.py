@@ -5,9 +5,9 @@ import torch
 from torch import fx, nn
 from torchvision import models
 
+from sapool.analysis.trace import trace
 from sapool.ir.plan import Plan, Site
 from sapool.passes.adopt_dialect import adopt_dialect
-from sapool.passes.trace import trace
 from tests.passes.tiny import also_return, identities, image, nodes, plan, reasons, run
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from sapool.analysis.trace import trace
 from sapool.passes.driver import Driver
 from sapool.passes.insert_pools import insert_pools
 from sapool.passes.make_dynamic import make_dynamic
-from sapool.passes.trace import trace
 from sapool.poolings.dynamic import DynamicConv2d
 from sapool.weights import transfer
 from tests.passes.tiny import STAGE1, STAGE2, identities, image, net, nodes, plan, reasons, run

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from sapool.analysis.trace import trace
 from sapool.ir.plan import Plan, Site
 from sapool.passes.driver import Driver, Pass
 from sapool.passes.record import Log
-from sapool.passes.trace import trace
 
 
 class Block(nn.Module):

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
+from sapool.analysis.trace import trace
 from sapool.catalogue.backbones import BACKBONES
 from sapool.errors import InputError
-from sapool.passes.trace import trace
 from sapool.poolings import build
 from tests.passes.tiny import Net, image, net, nodes
 

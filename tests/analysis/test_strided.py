@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from sapool.passes.trace import trace
-from sapool.strided import Strided, set_stride, strided
+from sapool.analysis.strided import Strided, set_stride, strided
+from sapool.analysis.trace import trace
 
 
 class Calls(nn.Module):

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from torch import Tensor, fx, nn
 
-from sapool.dataflow import Dataflow, is_inside, module_path
-from sapool.passes.trace import trace
+from sapool.analysis.dataflow import Dataflow, is_inside, module_path
+from sapool.analysis.trace import trace
 from tests.passes.tiny import net, nodes
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from sapool.dataflow import Dataflow, module_path
+from sapool.analysis.dataflow import Dataflow, module_path
+from sapool.analysis.resolution import Drop, Resolution
 from sapool.errors import InputError
-from sapool.resolution import Drop, Resolution
 
 # A digit a stage: with more of them than this, nobody reads the string, and blocks are gathered between drops.
 _READABLE = 9

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sapool.analysis.resolution import Resolution, measure
+from sapool.analysis.trace import trace
 from sapool.errors import InputError
-from sapool.passes.trace import trace
-from sapool.resolution import Resolution, measure
 
 
 class Net(nn.Module):

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, fx, nn
 
 import sapool
+from sapool.analysis.survey import Survey, survey
+from sapool.analysis.trace import trace
 from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.builders import build
 from sapool.ir.plan import Plan, make_plan
 from sapool.passes import rewrite
-from sapool.passes.trace import trace
 from sapool.passes.verify import Feature, verify
-from sapool.survey import Survey, survey
 
 KINDS = ("nlp_headfix2_nowin", "lip", "maxp")
 CLASSES = 7

@@ -14,10 +14,10 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from sapool.dataflow import module_path
+from sapool.analysis.dataflow import module_path
+from sapool.analysis.shapes import ShapeError, propagate
+from sapool.analysis.strided import Strided, strided
 from sapool.errors import InputError
-from sapool.shapes import ShapeError, propagate
-from sapool.strided import Strided, strided
 
 _SIDE, _STEP = 256, factorial(8)
 

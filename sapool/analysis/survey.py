@@ -9,12 +9,12 @@ from itertools import pairwise
 from torch import fx, nn
 from torch.nn import functional as F
 
+from sapool.analysis.dataflow import Dataflow
+from sapool.analysis.resolution import Drop, Resolution, measure
+from sapool.analysis.stages import Hierarchy, Unit, discover
+from sapool.analysis.strided import strided
 from sapool.catalogue.backbones import Backbone, Pools
-from sapool.dataflow import Dataflow
-from sapool.discovery import Hierarchy, Unit, discover
 from sapool.errors import InputError
-from sapool.resolution import Drop, Resolution, measure
-from sapool.strided import strided
 
 _PADDING = (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d)
 

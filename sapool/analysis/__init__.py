@@ -1,0 +1,1 @@
+"""What a traced backbone is: its graph, its dataflow, its shapes, its stages."""
