@@ -320,8 +320,8 @@ def _compile(text: str, options: argparse.Namespace, *, real: bool) -> CompiledM
 
 def _write(model: CompiledModel, path: str) -> None:
     import sapool
-    from sapool.atomic import write_text
     from sapool.codegen import source
+    from sapool.weights.atomic import write_text
 
     match Path(path).suffix:
         case ".json":

@@ -20,8 +20,6 @@ if not (_here / "grammar").is_dir():
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sapool.checkpoint import load as load
-    from sapool.checkpoint import save as save
     from sapool.compiler import compile as compile
     from sapool.errors import ArchitectureError as ArchitectureError
     from sapool.errors import InputError as InputError
@@ -30,7 +28,9 @@ if TYPE_CHECKING:
     from sapool.ir.architecture import Architecture as Architecture
     from sapool.ir.plan import Plan as Plan
     from sapool.model import CompiledModel as CompiledModel
-    from sapool.reference import convert_reference_state_dict as convert_reference_state_dict
+    from sapool.model_file import load as load
+    from sapool.model_file import save as save
+    from sapool.weights.authors import convert_reference_state_dict as convert_reference_state_dict
 
 _HOMES = {
     "Architecture": "sapool.ir.architecture",
@@ -39,11 +39,11 @@ _HOMES = {
     "InputError": "sapool.errors",
     "Plan": "sapool.ir.plan",
     "compile": "sapool.compiler",
-    "convert_reference_state_dict": "sapool.reference",
-    "load": "sapool.checkpoint",
+    "convert_reference_state_dict": "sapool.weights.authors",
+    "load": "sapool.model_file",
     "optimize": "sapool.inference",
     "parse": "sapool.grammar",
-    "save": "sapool.checkpoint",
+    "save": "sapool.model_file",
 }
 
 __all__ = [

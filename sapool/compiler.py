@@ -23,8 +23,8 @@ from sapool.model import CompiledModel, Origin
 from sapool.passes import rewrite
 from sapool.passes.record import Log
 from sapool.passes.verify import verify
-from sapool.reference import in_our_names
-from sapool.weights import read_checkpoint, state_dict_in, transfer
+from sapool.weights.authors import in_our_names
+from sapool.weights.transfer import read_checkpoint, state_dict_in, transfer
 
 
 def compile(

@@ -14,7 +14,7 @@ from sapool.ir.architecture import Architecture
 from sapool.ir.plan import Plan
 from sapool.passes.record import PassRun, Refusal, Rewrite
 from sapool.passes.verify import Feature
-from sapool.weights import Transfer
+from sapool.weights.transfer import Transfer
 
 _STAMPS = ("rule", "site", "feature")
 

@@ -17,7 +17,7 @@ from sapool.detect.checkpoints import pretrained
 from sapool.errors import InputError
 from sapool.ir.plan import Dialect
 from sapool.model import CompiledModel
-from sapool.weights import transfer
+from sapool.weights.transfer import transfer
 
 
 @MODELS.register_module()

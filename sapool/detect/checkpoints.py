@@ -17,8 +17,8 @@ from torch import Tensor
 from sapool.compiler import compile
 from sapool.errors import InputError, WeightsError, did_you_mean
 from sapool.grammar import parse
-from sapool.reference import in_our_names
-from sapool.weights import read_checkpoint, state_dict_in
+from sapool.weights.authors import in_our_names
+from sapool.weights.transfer import read_checkpoint, state_dict_in
 
 SCHEMES = ("https://", "http://")
 

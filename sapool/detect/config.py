@@ -18,7 +18,6 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from sapool.atomic import write_text
 from sapool.detect.base import load_base
 from sapool.detect.bind import Binding, bind_model, check_parts
 from sapool.detect.data import Boxes
@@ -27,6 +26,7 @@ from sapool.detect.inputs import Size, base_size, bind_inputs
 from sapool.detect.schedule import bind_training
 from sapool.errors import WorkError
 from sapool.training.detection import DetectionRecipe
+from sapool.weights.atomic import write_text
 
 # What mmengine's runner reads. The rest of a base are variables that it was written with.
 _SETTINGS = (

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from torchvision.io import encode_png
 from torchvision.utils import draw_bounding_boxes
 
-from sapool.atomic import replacing
 from sapool.detect.open import Box
 from sapool.errors import InputError
+from sapool.weights.atomic import replacing
 
 SMALLEST = 512
 """Images with a longer side below this are enlarged, so that names can be read."""

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sapool.atomic import write_text
 from sapool.detect.checkpoints import best_of
 from sapool.detect.config import bind
 from sapool.detect.data import check, find
@@ -14,6 +13,7 @@ from sapool.detect.open import load_into
 from sapool.detect.progress import make_runner, quietly
 from sapool.report import console, show_table
 from sapool.training.detection import DetectionRecipe
+from sapool.weights.atomic import write_text
 
 # COCO's names for what its evaluation prints.
 FIGURES = {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from sapool.atomic import replacing
 from sapool.errors import InputError, WorkError
+from sapool.weights.atomic import replacing
 
 BACKEND = "whole"
 

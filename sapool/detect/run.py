@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from mmengine.runner import Runner
 
-from sapool.atomic import write_text
 from sapool.detect.checkpoints import last_of, read_run_checkpoint
 from sapool.detect.config import Bound, bind, try_once, write_config
 from sapool.detect.data import Boxes, check, find
@@ -27,6 +26,7 @@ from sapool.report import console, count, show_table
 from sapool.training import folder
 from sapool.training.detection import DetectionRecipe
 from sapool.training.recipe import to_toml
+from sapool.weights.atomic import write_text
 
 
 def run(recipe: DetectionRecipe, where: str | Path | None = None, *, resume: bool = False) -> int:

@@ -12,7 +12,6 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from sapool.atomic import write_text
 from sapool.model import CompiledModel
 from sapool.report import console, show_table
 from sapool.training.data import DataModule
@@ -21,6 +20,7 @@ from sapool.training.history import save_figure
 from sapool.training.loading import Batch
 from sapool.training.run import quiet
 from sapool.training.settings import Recipe
+from sapool.weights.atomic import write_text
 
 TOP = 5
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sapool.atomic import replacing, write_text
+from sapool.weights.atomic import replacing, write_text
 
 Row = dict[str, float]
 

@@ -22,8 +22,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import SimpleProfiler
 
-from sapool import checkpoint
-from sapool.atomic import write_text
+from sapool import model_file as checkpoint
 from sapool.compiler import compile
 from sapool.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel
@@ -38,6 +37,7 @@ from sapool.training.settings import Recipe
 from sapool.training.storage import Storage, unwritable
 from sapool.training.sync_norm import CPUSync
 from sapool.training.task import SELECTION_NAMES, Classification
+from sapool.weights.atomic import write_text
 
 
 def run(recipe: Recipe, where: str | Path | None = None, *, resume: bool = False) -> int:

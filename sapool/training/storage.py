@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
-from sapool.atomic import replacing
 from sapool.errors import InputError, WorkError
-from sapool.weights import read_checkpoint
+from sapool.weights.atomic import replacing
+from sapool.weights.transfer import read_checkpoint
 
 
 class Storage(CheckpointIO):

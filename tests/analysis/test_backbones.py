@@ -12,7 +12,7 @@ from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.builders import build
 from sapool.compiler import examine
 from sapool.errors import InputError
-from sapool.weights import transfer
+from sapool.weights.transfer import transfer
 from tests import laws
 
 # One size a family is built with numbers; the others, which share its entry, without.

@@ -11,7 +11,7 @@ import torch
 import sapool
 from sapool.compiler import examine
 from sapool.errors import ArchitectureError, InputError, WeightsError
-from sapool.weights import transfer
+from sapool.weights.transfer import transfer
 from sapoolc import main
 from tests import laws
 

@@ -10,7 +10,7 @@ from sapool.passes.driver import Driver
 from sapool.passes.insert_pools import insert_pools
 from sapool.passes.make_dynamic import make_dynamic
 from sapool.poolings.dynamic import DynamicConv2d
-from sapool.weights import transfer
+from sapool.weights.transfer import transfer
 from tests.passes.tiny import STAGE1, STAGE2, identities, image, net, nodes, plan, reasons, run
 
 CONVS = {

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from sapool.analysis.shapes import on_meta
-from sapool.atomic import replacing
 from sapool.catalogue.backbones import OWN
 from sapool.compiler import compile
 from sapool.errors import InputError, WeightsError
 from sapool.inference import optimize
 from sapool.model import CompiledModel
-from sapool.weights import read_checkpoint
+from sapool.weights.atomic import replacing
+from sapool.weights.transfer import read_checkpoint
 
 FORMAT = "sapool-model-1"
 

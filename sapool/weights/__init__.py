@@ -1,0 +1,1 @@
+"""Tensors from files and into them: transfer, the authors' names, whole files."""
