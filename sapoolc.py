@@ -19,7 +19,7 @@ from sapool import __version__
 from sapool.errors import InputError, WorkError, did_you_mean
 
 if TYPE_CHECKING:
-    from sapool.memory import Assumptions
+    from sapool.cost.memory import Assumptions
     from sapool.model import CompiledModel
     from sapool.training.detection import DetectionRecipe
 
@@ -242,10 +242,10 @@ def compile_(options: argparse.Namespace) -> int:
     if options.output and suffix not in (".pt", ".pth", ".json", ".py"):
         raise InputError(f"{options.output}: the suffix says what is written; expected .pt, .json or .py")
     model = _compile(options.text, options, real=suffix in (".pt", ".pth"))
-    from sapool.assessment import assess
-    from sapool.cost import parts_of
-    from sapool.diagnostics import diagnose, unacknowledged
-    from sapool.memory import parse_size, to_blame
+    from sapool.cost.comparison import assess
+    from sapool.cost.diagnostics import diagnose, unacknowledged
+    from sapool.cost.flops import parts_of
+    from sapool.cost.memory import parse_size, to_blame
     from sapool.report import as_data, console, count, show_findings, show_summary
 
     budget = parse_size(options.budget) if options.budget else None
@@ -298,7 +298,7 @@ def _compile_detector(recipe: DetectionRecipe, options: argparse.Namespace) -> i
 
 
 def _assumptions(options: argparse.Namespace) -> Assumptions:
-    from sapool.memory import Assumptions
+    from sapool.cost.memory import Assumptions
 
     return Assumptions(options.dtype, options.attention, not options.no_io, options.inplace_depthwise)
 
@@ -337,8 +337,8 @@ def inspect(options: argparse.Namespace) -> int:
     if "-" not in options.text and Path(options.text).suffix not in _FILES:
         return _inspect_backbone(options)
     model = _open(options)
-    from sapool.assessment import assess
-    from sapool.diagnostics import diagnose
+    from sapool.cost.comparison import assess
+    from sapool.cost.diagnostics import diagnose
     from sapool.report import (
         as_data,
         console,

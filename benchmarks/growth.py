@@ -14,7 +14,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 import sapool
-from sapool.memory import Assumptions, activation_memory
+from sapool.cost.memory import Assumptions, activation_memory
 
 _SIZES = (64, 96, 128, 192, 256, 320, 384)
 _POOLINGS = ("nlp", "nlp_headfix2", "nlp_headfix2_nowin_reduced", "nlp_headfix2_nowin_reduced0842")

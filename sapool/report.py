@@ -14,11 +14,11 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from sapool.analysis.survey import Strides, Survey
-from sapool.assessment import Assessment
 from sapool.catalogue.backbones import PLACES
-from sapool.diagnostics import Diagnostic
+from sapool.cost.comparison import Assessment
+from sapool.cost.diagnostics import Diagnostic
+from sapool.cost.memory import Memory
 from sapool.ir.plan import COLUMNS, table
-from sapool.memory import Memory
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
 

@@ -29,7 +29,7 @@ import sapool
 import sapoolc
 from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.poolings import KINDS, MODIFIERS
-from sapool.cost import costs
+from sapool.cost.flops import costs
 from sapool.recipes import summaries
 
 TEXT = "resnet18-nlp_nowin-1221"

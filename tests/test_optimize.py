@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import sapool
+from sapool.cost.unroll import unroll
 from sapool.poolings.window import AvgPool
-from sapool.unroll import unroll
 
 
 def _lively(text: str, size: int = 64) -> sapool.CompiledModel:

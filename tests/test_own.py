@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sapool
-from sapool.assessment import assess
 from sapool.compiler import examine
+from sapool.cost.comparison import assess
 from sapool.errors import ArchitectureError, InputError
 from sapool.poolings.window import MaxPool
 from tests.passes.tiny import Block, Net

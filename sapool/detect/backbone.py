@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sapool.compiler import compile
-from sapool.cost import parts_of
+from sapool.cost.flops import parts_of
 from sapool.detect.checkpoints import pretrained
 from sapool.errors import InputError
 from sapool.ir.plan import Dialect

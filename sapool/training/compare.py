@@ -11,9 +11,9 @@ import torch
 from matplotlib.figure import Figure
 
 from sapool.compiler import compile
-from sapool.cost import costs, total
+from sapool.cost.flops import costs, total
+from sapool.cost.memory import activation_memory
 from sapool.errors import InputError
-from sapool.memory import activation_memory
 from sapool.report import console, count, show_table
 from sapool.training.folder import recipe_of
 from sapool.training.history import save_figure

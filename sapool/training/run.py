@@ -24,7 +24,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 
 from sapool import model_file as checkpoint
 from sapool.compiler import compile
-from sapool.diagnostics import diagnose, unacknowledged
+from sapool.cost.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel
 from sapool.report import console, count, show_findings, show_table
 from sapool.training import folder, history

@@ -22,12 +22,12 @@ from torch import Tensor, fx
 
 from sapool.analysis.dataflow import Dataflow
 from sapool.analysis.shapes import on_meta
-from sapool.arena import Buffer, arena_size
+from sapool.cost.arena import Buffer, arena_size
+from sapool.cost.unroll import unroll
 from sapool.errors import InputError
 from sapool.ir.plan import Plan
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.record import Log
-from sapool.unroll import unroll
 
 Dtype = Literal["int8", "fp16", "fp32"]
 Attention = Literal["streaming", "full"]
@@ -284,7 +284,7 @@ def to_blame(memory: Memory, budget: int, parts: Mapping[str, str]) -> list[tupl
     """The parts of a network that need more than `budget` bytes, with their worst moment, the worst first.
 
     Args:
-        parts: which part each of the model's nodes belongs to (`sapool.cost.parts_of`).
+        parts: which part each of the model's nodes belongs to (`sapool.cost.flops.parts_of`).
     """
     worst: dict[str, int] = {}
     for step in memory.steps:

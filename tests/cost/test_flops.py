@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 import sapool
-from sapool import cost
 from sapool.compiler import unmodified
-from sapool.cost import Cost, total
+from sapool.cost.flops import Cost, total
+from sapool.cost.flops import flops as cost
 from sapool.ir.plan import Site
 from sapool.poolings.dynamic import DynamicConv2d
 

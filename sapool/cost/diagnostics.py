@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from sapool.assessment import Assessment, assess
 from sapool.catalogue.diagnostics import check_codes
 from sapool.catalogue.poolings import KINDS
+from sapool.cost.comparison import Assessment, assess
 from sapool.grammar import parse
 from sapool.ir.plan import Plan, Site
 from sapool.model import CompiledModel

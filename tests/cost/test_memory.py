@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
 import sapool
-from sapool.arena import ALIGNMENT, Buffer, arena_size
-from sapool.memory import Assumptions, Lifetimes, Memory, activation_memory, analyse, parse_size
+from sapool.cost.arena import ALIGNMENT, Buffer, arena_size
+from sapool.cost.memory import Assumptions, Lifetimes, Memory, activation_memory, analyse, parse_size
+from sapool.cost.unroll import unroll
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.record import Log
-from sapool.unroll import unroll
 
 FP32 = Assumptions(dtype="fp32")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sapool.compiler import unmodified
-from sapool.cost import Cost, costs, total
-from sapool.memory import Assumptions, Memory, activation_memory
+from sapool.cost.flops import Cost, costs, total
+from sapool.cost.memory import Assumptions, Memory, activation_memory
 from sapool.model import CompiledModel
 
 

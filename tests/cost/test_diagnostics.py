@@ -9,7 +9,7 @@ import torch
 
 import sapool
 from sapool.catalogue.diagnostics import CODES
-from sapool.diagnostics import diagnose, unacknowledged
+from sapool.cost.diagnostics import diagnose, unacknowledged
 
 
 def _findings(text: str, size: int = 224) -> dict[tuple[str, str], str]:
