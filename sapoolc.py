@@ -320,7 +320,7 @@ def _compile(text: str, options: argparse.Namespace, *, real: bool) -> CompiledM
 
 def _write(model: CompiledModel, path: str) -> None:
     import sapool
-    from sapool.codegen import source
+    from sapool.export.python_code import source
     from sapool.weights.atomic import write_text
 
     match Path(path).suffix:

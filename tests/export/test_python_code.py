@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import sapool
 from sapool.catalogue.poolings import KINDS
-from sapool.codegen import source
+from sapool.export.python_code import source
 
 SIZE = 64
 

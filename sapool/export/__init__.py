@@ -1,0 +1,1 @@
+"""What leaves the compiler, one writer a file format."""
