@@ -242,11 +242,11 @@ def compile_(options: argparse.Namespace) -> int:
     if options.output and suffix not in (".pt", ".pth", ".json", ".py"):
         raise InputError(f"{options.output}: the suffix says what is written; expected .pt, .json or .py")
     model = _compile(options.text, options, real=suffix in (".pt", ".pth"))
+    from sapool.cli.tables import as_data, console, count, show_findings, show_summary
     from sapool.cost.comparison import assess
     from sapool.cost.diagnostics import diagnose, unacknowledged
     from sapool.cost.flops import parts_of
     from sapool.cost.memory import parse_size, to_blame
-    from sapool.report import as_data, console, count, show_findings, show_summary
 
     budget = parse_size(options.budget) if options.budget else None
     assessed = assess(model, _assumptions(options))
@@ -337,9 +337,7 @@ def inspect(options: argparse.Namespace) -> int:
     if "-" not in options.text and Path(options.text).suffix not in _FILES:
         return _inspect_backbone(options)
     model = _open(options)
-    from sapool.cost.comparison import assess
-    from sapool.cost.diagnostics import diagnose
-    from sapool.report import (
+    from sapool.cli.tables import (
         as_data,
         console,
         show_findings,
@@ -348,6 +346,8 @@ def inspect(options: argparse.Namespace) -> int:
         show_summary,
         show_timeline,
     )
+    from sapool.cost.comparison import assess
+    from sapool.cost.diagnostics import diagnose
 
     assessed = assess(model, _assumptions(options))
     findings = diagnose(model, assessed)
@@ -376,8 +376,8 @@ def _inspect_backbone(options: argparse.Namespace) -> int:
     """A backbone's name alone: what was found in it, before anything is rewritten."""
     from dataclasses import asdict
 
+    from sapool.cli.tables import console, show_survey
     from sapool.compiler import examine
-    from sapool.report import console, show_survey
 
     found = examine(options.text)
     if options.json:
@@ -531,7 +531,7 @@ def schema(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """`sapoolc doctor`."""
-    from sapool.doctor import examine
+    from sapool.cli.doctor import examine
 
     return examine(as_json=options.json)
 

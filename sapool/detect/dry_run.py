@@ -11,11 +11,11 @@ from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 
+from sapool.cli.tables import console, count, show_table
 from sapool.detect.config import Bound, bind, build_model, try_once, write_config
 from sapool.detect.data import check, find
 from sapool.detect.progress import quietly
 from sapool.errors import InputError
-from sapool.report import console, count, show_table
 from sapool.training.detection import DetectionRecipe
 
 

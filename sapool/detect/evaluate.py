@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sapool.cli.tables import console, show_table
 from sapool.detect.checkpoints import best_of
 from sapool.detect.config import bind
 from sapool.detect.data import check, find
 from sapool.detect.open import load_into
 from sapool.detect.progress import make_runner, quietly
-from sapool.report import console, show_table
 from sapool.training.detection import DetectionRecipe
 from sapool.weights.atomic import write_text
 

@@ -11,11 +11,11 @@ from mmcv.transforms import Compose
 from mmdet.utils import get_test_pipeline_cfg
 from torch import Tensor
 
+from sapool.cli.tables import console
 from sapool.detect.drawing import drawn, file_names, make_folder
 from sapool.detect.open import Opened, open_run, predict_boxes, read_pictures
 from sapool.detect.progress import quietly
 from sapool.ir.plan import Site
-from sapool.report import console
 from sapool.training.detection import DetectionRecipe
 from sapool.training.heatmap import Panel, draw, pool_panel, pool_weights
 from sapool.training.history import save_figure

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from sapool.cli.tables import console, show_table
 from sapool.detect.drawing import drawn, file_names, make_folder, save
 from sapool.detect.open import open_run, predict_boxes, read_pictures
 from sapool.detect.progress import quietly
-from sapool.report import console, show_table
 from sapool.training.detection import DetectionRecipe
 
 

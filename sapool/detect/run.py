@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from mmengine.runner import Runner
 
+from sapool.cli.tables import console, count, show_table
 from sapool.detect.checkpoints import last_of, read_run_checkpoint
 from sapool.detect.config import Bound, bind, try_once, write_config
 from sapool.detect.data import Boxes, check, find
@@ -22,7 +23,6 @@ from sapool.detect.evaluate import FIGURES
 from sapool.detect.progress import Lines, make_runner, quietly
 from sapool.detect.schedule import BEST
 from sapool.errors import InputError
-from sapool.report import console, count, show_table
 from sapool.training import folder
 from sapool.training.detection import DetectionRecipe
 from sapool.training.recipe import to_toml

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from sapool.cli.tables import console, count, show_table
 from sapool.compiler import compile
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
 from sapool.errors import InputError
-from sapool.report import console, count, show_table
 from sapool.training.folder import recipe_of
 from sapool.training.history import save_figure
 

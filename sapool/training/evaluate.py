@@ -12,8 +12,8 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from sapool.cli.tables import console, show_table
 from sapool.model import CompiledModel
-from sapool.report import console, show_table
 from sapool.training.data import DataModule
 from sapool.training.folder import model_of
 from sapool.training.history import save_figure

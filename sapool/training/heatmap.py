@@ -15,10 +15,10 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sapool.cli.tables import console
 from sapool.errors import InputError, RecipeError, did_you_mean
 from sapool.ir.plan import Site
 from sapool.model import CompiledModel
-from sapool.report import console
 from sapool.training.folder import model_of
 from sapool.training.history import save_figure
 from sapool.training.pictures import read_pictures

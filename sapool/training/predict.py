@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from sapool.report import console, show_table
+from sapool.cli.tables import console, show_table
 from sapool.training.folder import model_of
 from sapool.training.pictures import read_pictures
 

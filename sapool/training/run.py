@@ -23,10 +23,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import SimpleProfiler
 
 from sapool import model_file as checkpoint
+from sapool.cli.tables import console, count, show_findings, show_table
 from sapool.compiler import compile
 from sapool.cost.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel
-from sapool.report import console, count, show_findings, show_table
 from sapool.training import folder, history
 from sapool.training.callbacks import EpochLines, Randomness, Saving, Temperature
 from sapool.training.data import DataModule

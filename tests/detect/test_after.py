@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sapool import doctor
+from sapool.cli import doctor
 from sapoolc import main
 from tests.detect.support import ENVIRONMENT, command, made, overrides
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from sapool.report import console, show_table
+from sapool.cli.tables import console, show_table
 
 PACKAGES = ("torch", "torchvision", "mmcv", "mmcv-lite", "mmengine", "mmdet", "pycocotools")
 
