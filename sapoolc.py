@@ -21,7 +21,7 @@ from sapool.errors import InputError, WorkError, did_you_mean
 if TYPE_CHECKING:
     from sapool.cost.memory import Assumptions
     from sapool.model import CompiledModel
-    from sapool.training.detection import DetectionRecipe
+    from sapool.recipes.detection import DetectionRecipe
 
 EPILOG = """\
 examples:
@@ -276,7 +276,7 @@ def _detector(text: str) -> DetectionRecipe | None:
 
     if text not in names() and not text.endswith(".toml"):
         return None
-    from sapool.training.recipe import DetectionRecipe, read_recipe
+    from sapool.recipes.reading import DetectionRecipe, read_recipe
 
     recipe = read_recipe(text)
     if not isinstance(recipe, DetectionRecipe):
@@ -426,7 +426,7 @@ def _from_plan(path: str) -> CompiledModel:
 
 def train(options: argparse.Namespace) -> int:
     """`sapoolc train`."""
-    from sapool.training.recipe import DetectionRecipe, read_recipe
+    from sapool.recipes.reading import DetectionRecipe, read_recipe
 
     source, overrides, folder = options.recipe, options.overrides, options.run_dir
     if source is not None and "=" in source:
@@ -476,8 +476,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def _detector_of(run: str) -> DetectionRecipe | None:
     """The recipe of a run, where it is a detector's."""
+    from sapool.recipes.reading import DetectionRecipe
     from sapool.training.folder import any_recipe_of
-    from sapool.training.recipe import DetectionRecipe
 
     recipe = any_recipe_of(run)
     return recipe if isinstance(recipe, DetectionRecipe) else None
@@ -523,7 +523,7 @@ def compare(options: argparse.Namespace) -> int:
 
 def schema(options: argparse.Namespace) -> int:
     """`sapoolc schema`."""
-    from sapool.training.recipe import schema as recipe_schema
+    from sapool.recipes.reading import schema as recipe_schema
 
     print(json.dumps(recipe_schema(), indent=2))
     return 0

@@ -14,7 +14,7 @@ from sapool.detect.families import BOX_HEADS, EXTRACTORS, FINEST_SCALE, HEADS, R
 from sapool.detect.levels import Level, Number, bind_necks, choose_outputs, count_inputs, measure_levels, necks_of
 from sapool.errors import InputError, did_you_mean
 from sapool.passes.verify import Feature
-from sapool.training.detection import DetectionRecipe
+from sapool.recipes.detection import DetectionRecipe
 
 # ImageNet's, which the published weights of every backbone were trained with; in bytes, red first.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

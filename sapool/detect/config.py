@@ -25,7 +25,7 @@ from sapool.detect.families import HEADS
 from sapool.detect.inputs import Size, base_size, bind_inputs
 from sapool.detect.schedule import bind_training
 from sapool.errors import WorkError
-from sapool.training.detection import DetectionRecipe
+from sapool.recipes.detection import DetectionRecipe
 from sapool.weights.atomic import write_text
 
 # What mmengine's runner reads. The rest of a base are variables that it was written with.

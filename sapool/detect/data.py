@@ -15,7 +15,7 @@ from sapool.catalogue.data_sets import default_root
 from sapool.detect import digits
 from sapool.detect.reading import is_suspicious, read_whole
 from sapool.errors import InputError, did_you_mean
-from sapool.training.detection import PUBLISHED_CLASSES, DetectionData
+from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
 
 _LISTS = ("images", "annotations", "categories")
 READERS = 8

@@ -16,7 +16,7 @@ from sapool.detect.config import Bound, bind, build_model, try_once, write_confi
 from sapool.detect.data import check, find
 from sapool.detect.progress import quietly
 from sapool.errors import InputError
-from sapool.training.detection import DetectionRecipe
+from sapool.recipes.detection import DetectionRecipe
 
 
 def dry_run(recipe: DetectionRecipe, output: str | None = None) -> int:

@@ -12,7 +12,7 @@ from sapool.detect.config import bind
 from sapool.detect.data import check, find
 from sapool.detect.open import load_into
 from sapool.detect.progress import make_runner, quietly
-from sapool.training.detection import DetectionRecipe
+from sapool.recipes.detection import DetectionRecipe
 from sapool.weights.atomic import write_text
 
 # COCO's names for what its evaluation prints.

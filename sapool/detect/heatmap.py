@@ -16,7 +16,7 @@ from sapool.detect.drawing import drawn, file_names, make_folder
 from sapool.detect.open import Opened, open_run, predict_boxes, read_pictures
 from sapool.detect.progress import quietly
 from sapool.ir.plan import Site
-from sapool.training.detection import DetectionRecipe
+from sapool.recipes.detection import DetectionRecipe
 from sapool.training.heatmap import Panel, draw, pool_panel, pool_weights
 from sapool.training.history import save_figure
 

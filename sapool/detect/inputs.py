@@ -12,7 +12,7 @@ from sapool.detect.bind import MEAN
 from sapool.detect.data import Boxes, Part
 from sapool.detect.families import SIZES
 from sapool.errors import InputError
-from sapool.training.detection import DetectionRecipe
+from sapool.recipes.detection import DetectionRecipe
 
 Size = tuple[int, int]
 

@@ -19,7 +19,7 @@ from sapool.detect.config import bind, build_model
 from sapool.detect.data import find
 from sapool.detect.reading import read_whole
 from sapool.errors import WeightsError
-from sapool.training.detection import DetectionRecipe
+from sapool.recipes.detection import DetectionRecipe
 
 
 @dataclass(frozen=True)

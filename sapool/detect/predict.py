@@ -11,7 +11,7 @@ from sapool.cli.tables import console, show_table
 from sapool.detect.drawing import drawn, file_names, make_folder, save
 from sapool.detect.open import open_run, predict_boxes, read_pictures
 from sapool.detect.progress import quietly
-from sapool.training.detection import DetectionRecipe
+from sapool.recipes.detection import DetectionRecipe
 
 
 def predict(

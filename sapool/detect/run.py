@@ -23,9 +23,9 @@ from sapool.detect.evaluate import FIGURES
 from sapool.detect.progress import Lines, make_runner, quietly
 from sapool.detect.schedule import BEST
 from sapool.errors import InputError
+from sapool.recipes.detection import DetectionRecipe
+from sapool.recipes.reading import to_toml
 from sapool.training import folder
-from sapool.training.detection import DetectionRecipe
-from sapool.training.recipe import to_toml
 from sapool.weights.atomic import write_text
 
 

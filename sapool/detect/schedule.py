@@ -10,8 +10,8 @@ from mmengine.config import Config, ConfigDict
 
 from sapool.detect.files import BACKEND
 from sapool.errors import InputError
-from sapool.training.detection import DetectionRecipe, DetectionSchedule
-from sapool.training.settings import Optimizer
+from sapool.recipes.detection import DetectionRecipe, DetectionSchedule
+from sapool.recipes.settings import Optimizer
 
 BEST = "coco/bbox_mAP"
 _HALVES = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}

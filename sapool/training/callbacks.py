@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from sapool.poolings.dynamic import KernelAttention
+from sapool.recipes.settings import Recipe
 from sapool.training.folder import FORMAT
-from sapool.training.settings import Recipe
 
 
 class Randomness(Callback):

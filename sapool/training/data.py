@@ -10,9 +10,9 @@ from sklearn.model_selection import train_test_split
 from torch.utils.data import DistributedSampler
 
 from sapool.errors import InputError
+from sapool.recipes.settings import Recipe
 from sapool.training import transforms
 from sapool.training.loading import Loader, Samples
-from sapool.training.settings import Recipe
 from sapool.training.sources import open_data
 
 

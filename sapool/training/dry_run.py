@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import Callback
 from sapool.cli.tables import console, count, show_findings, show_summary
 from sapool.cost.comparison import assess
 from sapool.cost.diagnostics import diagnose, unacknowledged
+from sapool.recipes.settings import Recipe
 from sapool.training.data import DataModule
 from sapool.training.run import build, make_trainer, quiet
-from sapool.training.settings import Recipe
 from sapool.training.task import Classification
 
 

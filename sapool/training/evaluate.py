@@ -14,12 +14,12 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from sapool.cli.tables import console, show_table
 from sapool.model import CompiledModel
+from sapool.recipes.settings import Recipe
 from sapool.training.data import DataModule
 from sapool.training.folder import model_of
 from sapool.training.history import save_figure
 from sapool.training.loading import Batch
 from sapool.training.run import quiet
-from sapool.training.settings import Recipe
 from sapool.weights.atomic import write_text
 
 TOP = 5

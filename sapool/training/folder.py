@@ -18,8 +18,8 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from sapool.errors import InputError, RecipeError, WeightsError
-from sapool.training.recipe import AnyRecipe, flat, read_recipe
-from sapool.training.settings import Recipe
+from sapool.recipes.reading import AnyRecipe, flat, read_recipe
+from sapool.recipes.settings import Recipe
 from sapool.weights.transfer import read_checkpoint
 
 FORMAT = "sapool-run-1"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import nn, optim
 from torch.optim import lr_scheduler
 
-from sapool.training.settings import Optimizer, Schedule
+from sapool.recipes.settings import Optimizer, Schedule
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer) -> optim.Optimizer:

@@ -11,8 +11,8 @@ from torchvision.datasets.folder import default_loader
 from torchvision.transforms.v2 import functional as TF
 
 from sapool.errors import InputError
+from sapool.recipes.settings import Data
 from sapool.training import transforms
-from sapool.training.settings import Data
 
 
 def read_pictures(paths: Sequence[str | Path], data: Data) -> tuple[Tensor, Tensor]:

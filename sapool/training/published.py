@@ -6,8 +6,8 @@ import csv
 from importlib.resources import files
 
 from sapool.grammar import parse
-from sapool.training.recipe import flat
-from sapool.training.settings import Recipe
+from sapool.recipes.reading import flat
+from sapool.recipes.settings import Recipe
 
 # The settings of the published STL-10 runs; the architecture, the image size and the number of epochs vary.
 _SETTINGS = {

@@ -27,13 +27,13 @@ from sapool.cli.tables import console, count, show_findings, show_table
 from sapool.compiler import compile
 from sapool.cost.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel
+from sapool.recipes.reading import to_toml
+from sapool.recipes.settings import Recipe
 from sapool.training import folder, history
 from sapool.training.callbacks import EpochLines, Randomness, Saving, Temperature
 from sapool.training.data import DataModule
 from sapool.training.fold import fold_temperature
 from sapool.training.published import PRACTICE, published_accuracy
-from sapool.training.recipe import to_toml
-from sapool.training.settings import Recipe
 from sapool.training.storage import Storage, unwritable
 from sapool.training.sync_norm import CPUSync
 from sapool.training.task import SELECTION_NAMES, Classification

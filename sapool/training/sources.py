@@ -25,7 +25,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from sapool.catalogue.data_sets import DATA_SETS, DataSet, default_root
 from sapool.errors import InputError
-from sapool.training.settings import Data
+from sapool.recipes.settings import Data
 
 
 class Source(Protocol):

@@ -13,9 +13,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from sapool.errors import WorkError
 from sapool.model import CompiledModel
+from sapool.recipes.settings import Recipe
 from sapool.training.loading import Batch
 from sapool.training.optimise import make_optimizer, make_schedule
-from sapool.training.settings import Recipe
 from sapool.training.transforms import mixing
 
 SELECTION_NAMES = {"val": "val", "test": "selected_on_test"}

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from sapool.catalogue.data_sets import DATA_SETS
-from sapool.training.settings import Data
+from sapool.recipes.settings import Data
 
 
 def training(data: Data) -> nn.Module:

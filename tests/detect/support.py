@@ -9,8 +9,8 @@ from pathlib import Path
 from sapool.detect import digits
 from sapool.detect.config import Bound, bind
 from sapool.detect.data import Boxes, Part, find
-from sapool.training.detection import DetectionRecipe
-from sapool.training.recipe import read_recipe
+from sapool.recipes.detection import DetectionRecipe
+from sapool.recipes.reading import read_recipe
 from tests.training.support import sapoolc
 
 ROOT = Path(__file__).parents[2]

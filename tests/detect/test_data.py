@@ -16,8 +16,8 @@ from sapool.detect import digits
 from sapool.detect.data import check, find
 from sapool.detect.reading import LoadWholeImage, read_whole
 from sapool.errors import InputError
-from sapool.training.detection import PUBLISHED_CLASSES, DetectionData
-from sapool.training.recipe import read_recipe
+from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
+from sapool.recipes.reading import read_recipe
 from tests.detect.support import command, made, overrides
 
 

@@ -15,10 +15,10 @@ from torchvision.transforms import v2
 
 from sapool.catalogue.data_sets import default_root
 from sapool.errors import InputError
+from sapool.recipes.reading import read_recipe
+from sapool.recipes.settings import Data
 from sapool.training import sources, transforms
 from sapool.training.data import DataModule
-from sapool.training.recipe import read_recipe
-from sapool.training.settings import Data
 from sapool.training.sources import open_data
 from tests.training.support import FASHION, sapoolc, train
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from sapool.errors import RecipeError, WeightsError, WorkError
+from sapool.recipes.reading import read_recipe
 from sapool.training.folder import make, read_own
-from sapool.training.recipe import read_recipe
 from sapool.training.storage import Storage
 from tests.training.support import checkpoint, differences, sapoolc, train
 

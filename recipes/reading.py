@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from sapool import recipes
 from sapool.errors import InputError, RecipeError, did_you_mean
-from sapool.training.detection import DetectionRecipe
-from sapool.training.settings import Recipe
+from sapool.recipes.detection import DetectionRecipe
+from sapool.recipes.settings import Recipe
 
 __all__ = ["AnyRecipe", "DetectionRecipe", "Recipe", "flat", "read_recipe", "schema", "to_toml"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sapool.training.settings import Networked, Optimizer, Section
+from sapool.recipes.settings import Networked, Optimizer, Section
 
 PUBLISHED_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light")
 """The classes of COCO that the published detectors were trained on."""
