@@ -443,10 +443,10 @@ def train(options: argparse.Namespace) -> int:
     if options.output:
         raise InputError("-o is for a detector's recipe, whose config it writes")
     if options.dry_run:
-        from sapool.training.dry_run import dry_run
+        from sapool.classify.dry_run import dry_run
 
         return dry_run(recipe)
-    from sapool.training.run import run
+    from sapool.classify.run import run
 
     return run(recipe, folder, resume=options.resume)
 
@@ -469,7 +469,7 @@ def evaluate(options: argparse.Namespace) -> int:
         from sapool.detect.evaluate import evaluate as evaluate_detector
 
         return evaluate_detector(options.run, recipe, as_json=options.json)
-    from sapool.training import evaluate as command
+    from sapool.classify import evaluate as command
 
     return command.evaluate(options.run, as_json=options.json)
 
@@ -477,7 +477,7 @@ def evaluate(options: argparse.Namespace) -> int:
 def _detector_of(run: str) -> DetectionRecipe | None:
     """The recipe of a run, where it is a detector's."""
     from sapool.recipes.reading import DetectionRecipe
-    from sapool.training.folder import any_recipe_of
+    from sapool.runs.folder import any_recipe_of
 
     recipe = any_recipe_of(run)
     return recipe if isinstance(recipe, DetectionRecipe) else None
@@ -498,7 +498,7 @@ def predict(options: argparse.Namespace) -> int:
             output=options.output,
             as_json=options.json,
         )
-    from sapool.training import predict as command
+    from sapool.classify import predict as command
 
     return command.predict(options.run, options.images, top=options.top, as_json=options.json)
 
@@ -509,14 +509,14 @@ def heatmap(options: argparse.Namespace) -> int:
         from sapool.detect.heatmap import heatmap as heatmap_detector
 
         return heatmap_detector(options.run, recipe, options.images, threshold=options.threshold, output=options.output)
-    from sapool.training import heatmap as command
+    from sapool.classify import heatmap as command
 
     return command.heatmap(options.run, options.images, label=options.label, output=options.output)
 
 
 def compare(options: argparse.Namespace) -> int:
     """`sapoolc compare`."""
-    from sapool.training import compare as command
+    from sapool.study import compare as command
 
     return command.compare(options.runs, output=options.output, as_json=options.json)
 

@@ -19,7 +19,7 @@ class DataSet:
 
     Attributes:
         title: its name in messages.
-        reader: which function of `sapool.training.sources` opens it.
+        reader: which function of `sapool.classify.data.sources` opens it.
         options: what that function is told.
         size: side of the images, in pixels, where the recipe gives none.
         augment: `padded_crop` (pad by an eighth, random crop) or `resized_crop` (random resized crop), for training.

@@ -11,14 +11,14 @@ from mmcv.transforms import Compose
 from mmdet.utils import get_test_pipeline_cfg
 from torch import Tensor
 
+from sapool.classify.heatmap import Panel, draw, pool_panel, pool_weights
+from sapool.classify.history import save_figure
 from sapool.cli.tables import console
 from sapool.detect.drawing import drawn, file_names, make_folder
 from sapool.detect.open import Opened, open_run, predict_boxes, read_pictures
 from sapool.detect.progress import quietly
 from sapool.ir.plan import Site
 from sapool.recipes.detection import DetectionRecipe
-from sapool.training.heatmap import Panel, draw, pool_panel, pool_weights
-from sapool.training.history import save_figure
 
 
 def heatmap(

@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from sapool.errors import WorkError
-from sapool.training.folder import is_main
+from sapool.runs.folder import is_main
 
 _METRIC = "coco/bbox_"
 

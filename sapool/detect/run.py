@@ -25,7 +25,7 @@ from sapool.detect.schedule import BEST
 from sapool.errors import InputError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.recipes.reading import to_toml
-from sapool.training import folder
+from sapool.runs import folder
 from sapool.weights.atomic import write_text
 
 

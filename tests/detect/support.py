@@ -11,7 +11,7 @@ from sapool.detect.config import Bound, bind
 from sapool.detect.data import Boxes, Part, find
 from sapool.recipes.detection import DetectionRecipe
 from sapool.recipes.reading import read_recipe
-from tests.training.support import sapoolc
+from tests.classify.support import sapoolc
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -10,10 +10,10 @@ import pytest
 
 from sapool import recipes
 from sapool.catalogue.data_sets import DATA_SETS
+from sapool.classify.published import published_accuracy, table
 from sapool.errors import RecipeError
 from sapool.recipes.reading import flat, read_recipe, schema, to_toml
 from sapool.recipes.settings import Data
-from sapool.training.published import published_accuracy, table
 from sapoolc import main
 
 

@@ -12,14 +12,14 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from sapool.classify.data.loading import Batch
+from sapool.classify.data.module import DataModule
+from sapool.classify.history import save_figure
+from sapool.classify.run import quiet
 from sapool.cli.tables import console, show_table
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
-from sapool.training.data import DataModule
-from sapool.training.folder import model_of
-from sapool.training.history import save_figure
-from sapool.training.loading import Batch
-from sapool.training.run import quiet
+from sapool.runs.folder import model_of
 from sapool.weights.atomic import write_text
 
 TOP = 5

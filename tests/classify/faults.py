@@ -1,4 +1,4 @@
-"""`sapoolc` with a fault at a chosen place: python -m tests.training.faults WHAT:EPOCH:BATCH ARGUMENTS...
+"""`sapoolc` with a fault at a chosen place: python -m tests.classify.faults WHAT:EPOCH:BATCH ARGUMENTS...
 
 WHAT is kill (SIGKILL), interrupt (Ctrl-C), terminate (SIGTERM), nan (weights become NaN), or none.
 Epochs and batches count from 0.
@@ -12,7 +12,7 @@ import sys
 
 import torch
 
-from sapool.training.callbacks import Randomness
+from sapool.classify.callbacks import Randomness
 from sapoolc import main
 
 

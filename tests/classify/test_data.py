@@ -14,13 +14,13 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from sapool.catalogue.data_sets import default_root
+from sapool.classify.data import sources, transforms
+from sapool.classify.data.module import DataModule
+from sapool.classify.data.sources import open_data
 from sapool.errors import InputError
 from sapool.recipes.reading import read_recipe
 from sapool.recipes.settings import Data
-from sapool.training import sources, transforms
-from sapool.training.data import DataModule
-from sapool.training.sources import open_data
-from tests.training.support import FASHION, sapoolc, train
+from tests.classify.support import FASHION, sapoolc, train
 
 needs_fashion = pytest.mark.skipif(
     not FASHION.is_dir(), reason="Debian's package dataset-fashion-mnist isn't installed"

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from sapool.classify.checkpoint_io import Storage
 from sapool.errors import RecipeError, WeightsError, WorkError
 from sapool.recipes.reading import read_recipe
-from sapool.training.folder import make, read_own
-from sapool.training.storage import Storage
-from tests.training.support import checkpoint, differences, sapoolc, train
+from sapool.runs.folder import make, read_own
+from tests.classify.support import checkpoint, differences, sapoolc, train
 
 SHORT = ("train.epochs=2", "train.steps_per_epoch=2")
 

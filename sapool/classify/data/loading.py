@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 
+from sapool.classify.data.sources import Source
 from sapool.errors import InputError
-from sapool.training.sources import Source
 
 Batch = tuple[Tensor, Tensor]
 

@@ -23,27 +23,28 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import SimpleProfiler
 
 from sapool import model_file as checkpoint
+from sapool.classify import history
+from sapool.classify.callbacks import EpochLines, Randomness, Saving, Temperature
+from sapool.classify.checkpoint_io import Storage, unwritable
+from sapool.classify.data.module import DataModule
+from sapool.classify.fold import fold_temperature
+from sapool.classify.lightning_module import SELECTION_NAMES, Classification
+from sapool.classify.published import PRACTICE, published_accuracy
+from sapool.classify.sync_norm import CPUSync
 from sapool.cli.tables import console, count, show_findings, show_table
 from sapool.compiler import compile
 from sapool.cost.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel
 from sapool.recipes.reading import to_toml
 from sapool.recipes.settings import Recipe
-from sapool.training import folder, history
-from sapool.training.callbacks import EpochLines, Randomness, Saving, Temperature
-from sapool.training.data import DataModule
-from sapool.training.fold import fold_temperature
-from sapool.training.published import PRACTICE, published_accuracy
-from sapool.training.storage import Storage, unwritable
-from sapool.training.sync_norm import CPUSync
-from sapool.training.task import SELECTION_NAMES, Classification
+from sapool.runs import folder
 from sapool.weights.atomic import write_text
 
 
 def run(recipe: Recipe, where: str | Path | None = None, *, resume: bool = False) -> int:
     """Trains what a recipe describes; returns the exit code: 0, or 130 or 143 where a signal ended it.
 
-    What the run's folder holds is in `sapool.training.folder`.
+    What the run's folder holds is in `sapool.runs.folder`.
 
     Args:
         recipe: what to train.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from tests.training.faults import run
+from tests.classify.faults import run
 
 ROOT = Path(__file__).parents[2]
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -33,7 +33,7 @@ TINY = [
 # Processes of their own, to be killed, forked from one that has loaded what takes seconds to load.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["sapool.training.run", "sapool.training.dry_run", "tests.training.faults", "sapool.detect.run"]
+    ["sapool.classify.run", "sapool.classify.dry_run", "tests.classify.faults", "sapool.detect.run"]
 )
 
 

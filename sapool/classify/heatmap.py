@@ -15,13 +15,13 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sapool.classify.history import save_figure
 from sapool.cli.tables import console
 from sapool.errors import InputError, RecipeError, did_you_mean
 from sapool.ir.plan import Site
 from sapool.model import CompiledModel
-from sapool.training.folder import model_of
-from sapool.training.history import save_figure
-from sapool.training.pictures import read_pictures
+from sapool.runs.folder import model_of
+from sapool.runs.images import read_pictures
 
 COLUMNS = 4
 SMALLEST_MAP = 4

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from sapool.classify.data.loading import Batch
+from sapool.classify.data.transforms import mixing
+from sapool.classify.optimizers import make_optimizer, make_schedule
 from sapool.errors import WorkError
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
-from sapool.training.loading import Batch
-from sapool.training.optimise import make_optimizer, make_schedule
-from sapool.training.transforms import mixing
 
 SELECTION_NAMES = {"val": "val", "test": "selected_on_test"}
 """How metrics of the images that choose the best epoch are called. Those chosen on the test set say so."""

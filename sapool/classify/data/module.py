@@ -9,11 +9,11 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from sklearn.model_selection import train_test_split
 from torch.utils.data import DistributedSampler
 
+from sapool.classify.data import transforms
+from sapool.classify.data.loading import Loader, Samples
+from sapool.classify.data.sources import open_data
 from sapool.errors import InputError
 from sapool.recipes.settings import Recipe
-from sapool.training import transforms
-from sapool.training.loading import Loader, Samples
-from sapool.training.sources import open_data
 
 
 class DataModule(L.LightningDataModule):

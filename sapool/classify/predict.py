@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from sapool.cli.tables import console, show_table
-from sapool.training.folder import model_of
-from sapool.training.pictures import read_pictures
+from sapool.runs.folder import model_of
+from sapool.runs.images import read_pictures
 
 BATCH = 32
 

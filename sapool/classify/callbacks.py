@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from sapool.poolings.dynamic import KernelAttention
 from sapool.recipes.settings import Recipe
-from sapool.training.folder import FORMAT
+from sapool.runs.folder import FORMAT
 
 
 class Randomness(Callback):

@@ -8,13 +8,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from sapool.classify.data.module import DataModule
+from sapool.classify.lightning_module import Classification
+from sapool.classify.run import build, make_trainer, quiet
 from sapool.cli.tables import console, count, show_findings, show_summary
 from sapool.cost.comparison import assess
 from sapool.cost.diagnostics import diagnose, unacknowledged
 from sapool.recipes.settings import Recipe
-from sapool.training.data import DataModule
-from sapool.training.run import build, make_trainer, quiet
-from sapool.training.task import Classification
 
 
 class Stopwatch(Callback):

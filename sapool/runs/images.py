@@ -10,9 +10,9 @@ from torch import Tensor
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms.v2 import functional as TF
 
+from sapool.classify.data import transforms
 from sapool.errors import InputError
 from sapool.recipes.settings import Data
-from sapool.training import transforms
 
 
 def read_pictures(paths: Sequence[str | Path], data: Data) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
-from sapool.training.sync_norm import CPUSync, CPUSyncBatchNorm
-from tests.training.support import ENVIRONMENT, ROOT, checkpoint, differences
+from sapool.classify.sync_norm import CPUSync, CPUSyncBatchNorm
+from tests.classify.support import ENVIRONMENT, ROOT, checkpoint, differences
 
 # No noise and no dropout: those are drawn for each process. Every process has its own images, augmented.
 RUN = [
@@ -28,7 +28,7 @@ TWO = ["train.batch_size=16", "train.devices=2", "train.sync_batchnorm=true"]
 
 def sapoolc(*arguments: object, fault: str = "none", code: int = 0, launcher: tuple[str, ...] = ()) -> str:
     """Standard output of a command line; Lightning starts the second process by repeating it."""
-    command = [sys.executable, *launcher, "-m", "tests.training.faults", fault, *map(str, arguments)]
+    command = [sys.executable, *launcher, "-m", "tests.classify.faults", fault, *map(str, arguments)]
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == code, done.stdout + done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.support import checkpoint, differences, train
+from tests.classify.support import checkpoint, differences, train
 
 
 @pytest.fixture(scope="module")

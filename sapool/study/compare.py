@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from sapool.classify.history import save_figure
 from sapool.cli.tables import console, count, show_table
 from sapool.compiler import compile
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
 from sapool.errors import InputError
-from sapool.training.folder import recipe_of
-from sapool.training.history import save_figure
+from sapool.runs.folder import recipe_of
 
 COSTS = {"parameters": "parameters", "macs": "MACs", "peak_bytes": "peak activations, bytes (int8, one image)"}
 

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 import sapool
+from sapool.classify.fold import fold_temperature
+from sapool.classify.heatmap import grad_cam, pool_weights, sheet
+from sapool.classify.optimizers import make_schedule
 from sapool.poolings.dynamic import KernelAttention
 from sapool.recipes.settings import Schedule
-from sapool.training.fold import fold_temperature
-from sapool.training.folder import model_of
-from sapool.training.heatmap import grad_cam, pool_weights, sheet
-from sapool.training.optimise import make_schedule
-from tests.training.support import FASHION, checkpoint, sapoolc, train
+from sapool.runs.folder import model_of
+from tests.classify.support import FASHION, checkpoint, sapoolc, train
 
 SHORT = ("train.epochs=2", "train.steps_per_epoch=3", "data.image_size=32")
 

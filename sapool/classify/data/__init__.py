@@ -1,0 +1,1 @@
+"""Images to classify: data sets, transforms, and batches that can be entered anywhere."""

@@ -1,0 +1,1 @@
+"""What every trained thing shares, whatever trained it."""
