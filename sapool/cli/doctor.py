@@ -65,7 +65,7 @@ def look() -> Report:
     operators: tuple[tuple[str, str], ...] = ()
     if not clashes:
         try:
-            operators = tuple(import_module("sapool.detect.extension").sources().items())
+            operators = tuple(import_module("sapool.detect.mmcv_ops.extension").sources().items())
             import_module("mmdet.apis")
         except Exception as error:  # whatever a package that doesn't fit the others ends in
             clashes.append(f"importing mmdet ends in {type(error).__name__}: {error}")

@@ -26,15 +26,15 @@ if _absent:
     )
 
 # Before anything imports mmdet, whose modules look for mmcv's operators when they are imported.
-from sapool.detect import extension  # noqa: E402
+from sapool.detect.mmcv_ops import extension  # noqa: E402
 
 extension.install()
 
 from sapool.detect.backbone import SapoolBackbone  # noqa: E402
 from sapool.detect.checkpoints import allow_history  # noqa: E402
+from sapool.detect.data.images import LoadWholeImage  # noqa: E402
 from sapool.detect.files import register  # noqa: E402
-from sapool.detect.mending import mend  # noqa: E402
-from sapool.detect.reading import LoadWholeImage  # noqa: E402
+from sapool.detect.repairs import mend  # noqa: E402
 
 allow_history()
 mend()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.io import encode_png
 from torchvision.utils import draw_bounding_boxes
 
-from sapool.detect.open import Box
+from sapool.detect.loaded import Box
 from sapool.errors import InputError
 from sapool.weights.atomic import replacing
 

@@ -12,8 +12,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 
 from sapool.cli.tables import console, count, show_table
-from sapool.detect.config import Bound, bind, build_model, try_once, write_config
-from sapool.detect.data import check, find
+from sapool.detect.binding.config import Bound, bind, build_model, try_once, write_config
+from sapool.detect.data.coco import check, find
 from sapool.detect.progress import quietly
 from sapool.errors import InputError
 from sapool.recipes.detection import DetectionRecipe

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from sapool.cli.tables import console, show_table
+from sapool.detect.binding.config import bind
 from sapool.detect.checkpoints import best_of
-from sapool.detect.config import bind
-from sapool.detect.data import check, find
-from sapool.detect.open import load_into
+from sapool.detect.data.coco import check, find
+from sapool.detect.loaded import load_into
 from sapool.detect.progress import make_runner, quietly
 from sapool.recipes.detection import DetectionRecipe
 from sapool.weights.atomic import write_text

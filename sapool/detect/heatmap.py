@@ -15,7 +15,7 @@ from sapool.classify.heatmap import Panel, draw, pool_panel, pool_weights
 from sapool.classify.history import save_figure
 from sapool.cli.tables import console
 from sapool.detect.drawing import drawn, file_names, make_folder
-from sapool.detect.open import Opened, open_run, predict_boxes, read_pictures
+from sapool.detect.loaded import Opened, open_run, predict_boxes, read_pictures
 from sapool.detect.progress import quietly
 from sapool.ir.plan import Site
 from sapool.recipes.detection import DetectionRecipe

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sapool.cli.tables import console, show_table
 from sapool.detect.drawing import drawn, file_names, make_folder, save
-from sapool.detect.open import open_run, predict_boxes, read_pictures
+from sapool.detect.loaded import open_run, predict_boxes, read_pictures
 from sapool.detect.progress import quietly
 from sapool.recipes.detection import DetectionRecipe
 

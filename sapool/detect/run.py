@@ -16,12 +16,12 @@ import numpy as np
 from mmengine.runner import Runner
 
 from sapool.cli.tables import console, count, show_table
+from sapool.detect.binding.config import Bound, bind, try_once, write_config
+from sapool.detect.binding.schedule import BEST
 from sapool.detect.checkpoints import last_of, read_run_checkpoint
-from sapool.detect.config import Bound, bind, try_once, write_config
-from sapool.detect.data import Boxes, check, find
+from sapool.detect.data.coco import Boxes, check, find
 from sapool.detect.evaluate import FIGURES
 from sapool.detect.progress import Lines, make_runner, quietly
-from sapool.detect.schedule import BEST
 from sapool.errors import InputError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.recipes.reading import to_toml

@@ -6,9 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from sapool.detect import digits
-from sapool.detect.config import Bound, bind
-from sapool.detect.data import Boxes, Part, find
+from sapool.detect.binding.config import Bound, bind
+from sapool.detect.data.coco import Boxes, Part, digits, find
 from sapool.recipes.detection import DetectionRecipe
 from sapool.recipes.reading import read_recipe
 from tests.classify.support import sapoolc

@@ -12,9 +12,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 import sapool
-from sapool.detect.base import load_base
-from sapool.detect.config import try_once
-from sapool.detect.families import HEADS
+from sapool.detect.binding.base import load_base
+from sapool.detect.binding.config import try_once
+from sapool.detect.binding.families import HEADS
 from sapool.errors import InputError
 from tests.detect.support import SHIPPED, bound
 

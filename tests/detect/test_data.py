@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sapool.detect import digits
-from sapool.detect.data import check, find
-from sapool.detect.reading import LoadWholeImage, read_whole
+from sapool.detect.data.coco import check, digits, find
+from sapool.detect.data.images import LoadWholeImage, read_whole
 from sapool.errors import InputError
 from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
 from sapool.recipes.reading import read_recipe

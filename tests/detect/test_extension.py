@@ -13,8 +13,8 @@ import torch
 import torchvision
 from torch.nn import functional as F
 
-from sapool.detect import extension
-from sapool.detect.missing import SERVED, MissingOperatorError
+from sapool.detect.mmcv_ops import extension
+from sapool.detect.mmcv_ops.missing import SERVED, MissingOperatorError
 
 ROIS = torch.tensor([[0, 1.3, 2.1, 9.7, 8.2], [1, 0.0, 0.5, 15.2, 11.9], [1, 4.2, 3.3, 6.1, 5.9]], dtype=torch.float64)
 
@@ -326,7 +326,7 @@ def test_a_compiled_extension_goes_first_if_it_imports(tmp_path: Path, content, 
     program = f"""
 import mmcv
 mmcv.__path__.append({str(tmp_path)!r})
-import sapool.detect.extension as extension
+import sapool.detect.mmcv_ops.extension as extension
 print(extension.install())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -12,8 +12,8 @@ from typing import Any
 from mmdet.datasets import CocoDataset
 
 from sapool.catalogue.data_sets import default_root
-from sapool.detect import digits
-from sapool.detect.reading import is_suspicious, read_whole
+from sapool.detect.data import digits
+from sapool.detect.data.images import is_suspicious, read_whole
 from sapool.errors import InputError, did_you_mean
 from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
 

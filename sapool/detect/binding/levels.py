@@ -14,7 +14,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 
-from sapool.detect.families import NECKS, REFINERS, Neck
+from sapool.detect.binding.families import NECKS, REFINERS, Neck
 from sapool.errors import InputError, did_you_mean
 from sapool.model import CompiledModel
 from sapool.passes.verify import Feature

@@ -14,10 +14,10 @@ from mmdet.apis import inference_detector
 from mmdet.structures import DetDataSample
 from torch import nn
 
+from sapool.detect.binding.config import bind, build_model
 from sapool.detect.checkpoints import best_of, read_run_checkpoint
-from sapool.detect.config import bind, build_model
-from sapool.detect.data import find
-from sapool.detect.reading import read_whole
+from sapool.detect.data.coco import find
+from sapool.detect.data.images import read_whole
 from sapool.errors import WeightsError
 from sapool.recipes.detection import DetectionRecipe
 

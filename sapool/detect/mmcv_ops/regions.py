@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sapool.detect.missing import missing
+from sapool.detect.mmcv_ops.missing import missing
 
 _AVERAGE = 1
 

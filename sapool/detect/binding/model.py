@@ -10,8 +10,16 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 from sapool.compiler import compile
-from sapool.detect.families import BOX_HEADS, EXTRACTORS, FINEST_SCALE, HEADS, ROI_HEADS, Head
-from sapool.detect.levels import Level, Number, bind_necks, choose_outputs, count_inputs, measure_levels, necks_of
+from sapool.detect.binding.families import BOX_HEADS, EXTRACTORS, FINEST_SCALE, HEADS, ROI_HEADS, Head
+from sapool.detect.binding.levels import (
+    Level,
+    Number,
+    bind_necks,
+    choose_outputs,
+    count_inputs,
+    measure_levels,
+    necks_of,
+)
 from sapool.errors import InputError, did_you_mean
 from sapool.passes.verify import Feature
 from sapool.recipes.detection import DetectionRecipe

@@ -8,9 +8,9 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from sapool.detect.bind import MEAN
-from sapool.detect.data import Boxes, Part
-from sapool.detect.families import SIZES
+from sapool.detect.binding.families import SIZES
+from sapool.detect.binding.model import MEAN
+from sapool.detect.data.coco import Boxes, Part
 from sapool.errors import InputError
 from sapool.recipes.detection import DetectionRecipe
 

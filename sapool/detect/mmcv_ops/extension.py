@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 import torch
 import torchvision
 
-from sapool.detect import boxes, deformable, focal, regions
-from sapool.detect.missing import SERVED, absent
+from sapool.detect.mmcv_ops import boxes, deformable, focal, regions
+from sapool.detect.mmcv_ops.missing import SERVED, absent
 
 NAME = "mmcv._ext"
 

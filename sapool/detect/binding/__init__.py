@@ -1,0 +1,1 @@
+"""A compiled network bound into one of mmdet's configs."""
