@@ -556,7 +556,7 @@ def list_(options: argparse.Namespace) -> int:
 
 def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     from sapool.catalogue.backbones import BACKBONES, PLACES
-    from sapool.catalogue.poolings import KINDS, MODIFIERS
+    from sapool.catalogue.poolings import MODIFIERS, POOLINGS
 
     match what:
         case "backbones":
@@ -566,7 +566,7 @@ def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             ]
         case "poolings":
             return ("name", "modifiers", "what it is"), [
-                (kind.name, "yes" if kind.takes_modifiers else "", kind.summary) for kind in KINDS.values()
+                (kind.name, "yes" if kind.takes_modifiers else "", kind.summary) for kind in POOLINGS.values()
             ]
         case "modifiers":
             return ("name", "what it does"), list(MODIFIERS.items())

@@ -13,6 +13,7 @@ from lark import Lark, Token
 from lark.exceptions import UnexpectedInput
 
 from sapool.catalogue.backbones import OWN
+from sapool.catalogue.poolings import POOLINGS
 from sapool.errors import ArchitectureError
 from sapool.grammar.diagnosis import MissingBackboneError, SpellingError, explain, explain_syntax
 from sapool.grammar.lowering import lower, resolve, strides_of
@@ -25,11 +26,16 @@ _FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 _LONGEST = 500
 
 
-@cache
 def parser() -> Lark:
-    """The LALR parser, built on first use."""
+    """The LALR parser for the poolings that there are, built on first use."""
+    return _parser(tuple(POOLINGS))
+
+
+@cache
+def _parser(kinds: tuple[str, ...]) -> Lark:
     grammar = files("sapool.grammar").joinpath("architecture.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", strict=True, maybe_placeholders=True)
+    words = " | ".join(f'"{kind}"' for kind in kinds)
+    return Lark(f"{grammar}\nKIND.1: {words}\n", parser="lalr", strict=True, maybe_placeholders=True)
 
 
 def parse(text: str, *, own: bool = False) -> Architecture:

@@ -10,7 +10,7 @@ from lark import Lark, Token
 from lark.exceptions import UnexpectedInput
 
 from sapool.catalogue.backbones import BACKBONES, TIMM
-from sapool.catalogue.poolings import KINDS
+from sapool.catalogue.poolings import POOLINGS
 from sapool.errors import ArchitectureError, nearest
 from sapool.ir.architecture import Architecture
 
@@ -127,7 +127,7 @@ def _misplaced(position: int, text: str, tokens: list[Token], expected: set[str]
 
 def no_modifiers(kind: str, start: int, modifier: str) -> SpellingError:
     """The fault of a modifier behind a kind that has no use for it."""
-    takers = one_of(name for name, entry in KINDS.items() if entry.takes_modifiers)
+    takers = one_of(name for name, entry in POOLINGS.items() if entry.takes_modifiers)
     problem = f"'{kind}' takes no modifiers, but '{_shown(modifier)}' follows it"
     return SpellingError(start, start + len(modifier), problem, f"modifiers only after {takers}", "")
 
@@ -175,28 +175,28 @@ def _unknown_kind(start: int, text: str) -> SpellingError:
     if word.isdecimal() or _is_backbone(segment):
         left_out = "nlp-" if word.isdecimal() else "nlp-4-"
         return SpellingError(
-            start, start + len(segment), "a pooling is missing", one_of(KINDS), left_out, (start, start)
+            start, start + len(segment), "a pooling is missing", one_of(POOLINGS), left_out, (start, start)
         )
     if not word:
-        doubled = text[start : start + 1] == "-" and _word(text[start + 1 :]) in KINDS
+        doubled = text[start : start + 1] == "-" and _word(text[start + 1 :]) in POOLINGS
         problem, fix = ("unexpected '-'", "") if doubled else ("a pooling is missing", "nlp")
         return SpellingError(
-            start, start + 1, problem, one_of(KINDS), fix, (start, start + 1) if doubled else (start, start)
+            start, start + 1, problem, one_of(POOLINGS), fix, (start, start + 1) if doubled else (start, start)
         )
-    known = max((kind for kind in KINDS if word.startswith(kind)), key=len, default="")
+    known = max((kind for kind in POOLINGS if word.startswith(kind)), key=len, default="")
     behind = word.removeprefix(known)
     if known and behind.isdecimal():
         expected = f"'-' between '{known}' and '{behind}'"
         return SpellingError(start, start + len(word), f"unknown pooling '{word}'", expected, f"{known}-{behind}")
     # A kind may itself hold an underscore: take the reading that comes nearest to a valid one.
-    near = nearest(segment, KINDS, cutoff=0.8)
+    near = nearest(segment, POOLINGS, cutoff=0.8)
     if near is not None and "_" in near:
         word = segment
     elif known and f"_{behind}" in MODIFIER_WORDS:
         near = f"{known}_{behind}"
     else:
-        near = nearest(word, KINDS, cutoff=0.5) or "nlp"
-    return SpellingError(start, start + len(word), f"unknown pooling '{_shown(word)}'", one_of(KINDS), near)
+        near = nearest(word, POOLINGS, cutoff=0.5) or "nlp"
+    return SpellingError(start, start + len(word), f"unknown pooling '{_shown(word)}'", one_of(POOLINGS), near)
 
 
 def _unknown_modifier(start: int, text: str, before: list[Token]) -> SpellingError:
@@ -208,9 +208,9 @@ def _unknown_modifier(start: int, text: str, before: list[Token]) -> SpellingErr
     if word == "_v2" and backbone is not None:
         moved = "_v2" + text[backbone.end_pos : start]
         return SpellingError(start, end, problem, "'_v2' behind the backbone", moved, (backbone.end_pos or 0, end))
-    if kind + word[1:] in KINDS:
+    if kind + word[1:] in POOLINGS:
         return SpellingError(start, end, problem, expected, word[1:])
-    if not KINDS[kind].takes_modifiers:
+    if not POOLINGS[kind].takes_modifiers:
         return no_modifiers(kind, start, word)
     if word[1:].isdecimal() and text[end:] == "":
         return SpellingError(start, end, problem, expected, f"-{word[1:]}")
@@ -253,13 +253,13 @@ def _expectation(expected: set[str], tokens: list[Token]) -> str:
     words = {
         "PREPOOL": "'prepool-'",
         "BACKBONE": "a backbone",
-        "KIND": f"a pooling ({one_of(KINDS)})",
+        "KIND": f"a pooling ({one_of(POOLINGS)})",
         "NUMBER": _number_wanted(tokens)[0],
         "MINUS": "'-'",
         "$END": "the end of the string",
     }
     kinds = [str(token) for token in tokens if token.type == "KIND"]
-    if kinds and KINDS[kinds[-1]].takes_modifiers and "NOWIN" in expected:
+    if kinds and POOLINGS[kinds[-1]].takes_modifiers and "NOWIN" in expected:
         words["NOWIN"] = "a modifier"
     if tokens and tokens[-1].type == "REDUCED":
         words["NUMBER"] = "one patch size per stage"

@@ -5,16 +5,13 @@ from __future__ import annotations
 from lark import Token, Tree
 
 from sapool.catalogue.backbones import BACKBONES, OWN, TIMM
-from sapool.catalogue.poolings import KINDS
+from sapool.catalogue.poolings import POOLINGS, REDUCED_PATCHES
 from sapool.errors import nearest
 from sapool.grammar.diagnosis import MissingBackboneError, SpellingError, no_modifiers
-from sapool.ir.architecture import Architecture, Pooling, Prepool
+from sapool.ir.architecture import Architecture, PoolingSpec, Prepool
 
 # Upper bounds that no network needs, so that a slip of the keyboard is an error and not an allocation.
 _MOST_HEADS, _LARGEST_PREPOOL = 4096, 256
-
-# `reduced` without digits is defined by the number of stages (semantics §1).
-REDUCED_PATCHES = {4: (4, 2, 1, 1), 7: (4, 4, 4, 2, 2, 1, 1)}
 
 
 def lower(tree: Tree[Token]) -> Architecture:
@@ -70,7 +67,7 @@ def resolve(word: Token) -> tuple[bool, str, bool]:
         "a backbone (sapoolc list backbones) or timm:<name>, with 'dy' in front for dynamic convolutions, '_v2' behind "
         "for pools after the first block; or 'prepool-'"
     )
-    if any(word == kind or word.startswith(f"{kind}_") for kind in KINDS):
+    if any(word == kind or word.startswith(f"{kind}_") for kind in POOLINGS):
         raise MissingBackboneError(start, end, "a backbone is missing", expected, "resnet18-", (start, start))
     dashed = word.replace("_", "-")
     if dashed != word and dashed.split("-")[0] in (*spellings(), "prepool"):
@@ -138,7 +135,7 @@ def _number(word: Token, most: int, what: str) -> int:
     return int(word)
 
 
-def _pooling(tree: Tree[Token], strides: tuple[int, ...] | None) -> Pooling:
+def _pooling(tree: Tree[Token], strides: tuple[int, ...] | None) -> PoolingSpec:
     """A pooling; `strides` are the stages', or None for a prepool."""
     kind, *modifiers = tree.children
     assert isinstance(kind, Token)
@@ -151,7 +148,7 @@ def _pooling(tree: Tree[Token], strides: tuple[int, ...] | None) -> Pooling:
         word, *number = (token for token in modifier.children if isinstance(token, Token))
         whole = Token("MODIFIER", "".join([word, *number]), start_pos=word.start_pos)
         whole.end_pos = (number[-1] if number else word).end_pos
-        if not KINDS[str(kind)].takes_modifiers:
+        if not POOLINGS[str(kind)].takes_modifiers:
             raise no_modifiers(str(kind), whole.start_pos or 0, whole)
         if word.type in seen:
             raise _at(whole, f"the modifier '{word}' stands twice", "each modifier at most once", "")
@@ -162,7 +159,7 @@ def _pooling(tree: Tree[Token], strides: tuple[int, ...] | None) -> Pooling:
             nowin = True
         else:
             reduced = _patches(word, number[0] if number else None, strides)
-    return Pooling(str(kind), headfix, nowin, reduced)
+    return PoolingSpec(str(kind), headfix, nowin, reduced)
 
 
 def _patches(word: Token, digits: Token | None, strides: tuple[int, ...] | None) -> bool | tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from sapool.catalogue.poolings import KINDS
+from sapool.catalogue.poolings import POOLINGS
 from sapool.ir.plan import Plan, Site
 from sapool.passes.driver import stamp
 from sapool.passes.record import Log
@@ -13,7 +13,7 @@ from sapool.poolings.window import AvgPool
 
 def cancelled(site: Site) -> bool:
     """Whether a site's attention weighs all pixels of a window alike at the plan's image size, so that it cancels."""
-    if not site.window or site.patch is None or not KINDS[site.kind or "skip"].constant_on_patches:
+    if not site.window or site.patch is None or not POOLINGS.load(site.kind or "").attention_on_patches:
         return False
     return site.patch % site.stride == 0 and all(side % site.patch == 0 for side in site.map or (0,))
 
@@ -26,7 +26,7 @@ def cancel_attention(module: fx.GraphModule, plan: Plan, log: Log) -> None:
         if not cancelled(site):
             log.refused(site.name, site.module, "its weights differ within a window")
             continue
-        if KINDS[site.kind or "skip"].local:
+        if POOLINGS.load(site.kind or "").local_factor:
             log.refused(site.name, site.module, "its attention cancels, but its local weights don't")
             continue
         module.set_submodule(site.module, AvgPool(site.channels, site.stride))

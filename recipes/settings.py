@@ -13,7 +13,11 @@ from sapool.grammar import parse
 from sapool.ir.plan import Dialect
 
 Channels = tuple[float, float, float]
-Name = Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "imagenet", "folder"]
+
+
+def _known_names(schema: dict[str, Any]) -> None:
+    """What editors complete: the data sets that there are, those of other packages included."""
+    schema["enum"] = list(DATA_SETS)
 
 
 class Section(BaseModel):
@@ -25,7 +29,7 @@ class Section(BaseModel):
 class Data(Section):
     """What is learned."""
 
-    name: Name = Field(description="the data set")
+    name: str = Field(description="the data set", json_schema_extra=_known_names)
     root: str | None = Field(
         None, description="the folder that holds it, or that it is downloaded to (default: sapool/data in the cache)"
     )
@@ -52,6 +56,11 @@ class Data(Section):
         own = DATA_SETS[value["name"]]
         given = {"image_size": own.size, "augment": own.augment, "flip": own.flip, "mean": own.mean, "std": own.std}
         return {**given, **value}
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return DATA_SETS.find(value).name
 
     @field_validator("std")
     @classmethod

@@ -7,9 +7,9 @@ import random
 from hypothesis import strategies as st
 
 from sapool.catalogue.backbones import BACKBONES
-from sapool.catalogue.poolings import KINDS
+from sapool.catalogue.poolings import POOLINGS
 from sapool.grammar.lowering import REDUCED_PATCHES
-from sapool.ir.architecture import Architecture, Pooling, Prepool
+from sapool.ir.architecture import Architecture, PoolingSpec, Prepool
 
 MOST_HEADS, LARGEST_PREPOOL, LARGEST_DIGIT = 4096, 256, 9
 
@@ -45,11 +45,11 @@ def architectures(draw: st.DrawFn, most: int | None = None) -> Architecture:
 
 
 @st.composite
-def poolings(draw: st.DrawFn, strides: tuple[int, ...] | None) -> Pooling:
+def poolings(draw: st.DrawFn, strides: tuple[int, ...] | None) -> PoolingSpec:
     """Any pooling for stages of these strides, or for a prepool (None)."""
-    kind = draw(st.sampled_from(list(KINDS.values())))
+    kind = draw(st.sampled_from(list(POOLINGS.values())))
     if not kind.takes_modifiers:
-        return Pooling(kind.name)
+        return PoolingSpec(kind.name)
     # Without digits it is defined for two numbers of stages only.
     defined = strides is None or len(strides) in REDUCED_PATCHES
     reduced: st.SearchStrategy[bool | tuple[int, ...]] = st.booleans() if defined else st.just(False)
@@ -57,7 +57,7 @@ def poolings(draw: st.DrawFn, strides: tuple[int, ...] | None) -> Pooling:
         # A patch of 0 says that a stage has no pool, which is so where its stride is 1.
         reduced |= st.tuples(*(st.integers(0 if stride == 1 else 1, LARGEST_DIGIT) for stride in strides))
     headfix = draw(st.none() | st.integers(1, 16) | st.integers(1, MOST_HEADS))
-    return Pooling(kind.name, headfix=headfix, nowin=draw(st.booleans()), reduced=draw(reduced))
+    return PoolingSpec(kind.name, headfix=headfix, nowin=draw(st.booleans()), reduced=draw(reduced))
 
 
 @st.composite
@@ -73,9 +73,9 @@ def sloppy_spellings(draw: st.DrawFn, architecture: Architecture) -> str:
     return "".join(rng.choice((c.lower(), c.upper())) for c in "-".join(parts))
 
 
-def _shuffled(pooling: Pooling, rng: random.Random) -> str:
+def _shuffled(pooling: PoolingSpec, rng: random.Random) -> str:
     """A pooling's text, its modifiers in any order."""
-    if not KINDS[pooling.kind].takes_modifiers:
+    if not POOLINGS[pooling.kind].takes_modifiers:
         return pooling.kind  # gaussian_pool is one word
     kind, *modifiers = str(pooling).split("_")
     rng.shuffle(modifiers)

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from torchvision import models
 
 import sapool
-from sapool.catalogue.poolings import KINDS
+from sapool.catalogue.poolings import POOLINGS
 
 SIZE, CLASSES = 64, 10
 
 ARCHITECTURES = [
-    *(f"resnet18-{kind}-1222" for kind in KINDS),
+    *(f"resnet18-{kind}-1222" for kind in POOLINGS),
     "resnet18-nlp_headfix2_nowin_reduced-1222",
     "resnet18_v2-nlp_reduced0211-1222",
     "resnet18-skip-2212",
@@ -229,7 +229,7 @@ def _values(model: fx.GraphModule, x: Tensor) -> dict[str, Any]:
     return values
 
 
-@pytest.mark.parametrize("text", [f"resnet18-{kind}-1222" for kind in KINDS])
+@pytest.mark.parametrize("text", [f"resnet18-{kind}-1222" for kind in POOLINGS])
 def test_compiled_by_torch(text: str, x: Tensor) -> None:
     model = compiled(text)
     with torch.no_grad():

@@ -16,7 +16,7 @@ from torchvision.models import WeightsEnum
 
 import sapoolc
 from sapool.catalogue.backbones import BACKBONES, PLACES
-from sapool.catalogue.poolings import KINDS, MODIFIERS
+from sapool.catalogue.poolings import MODIFIERS, POOLINGS
 from sapool.recipes import names
 
 FILE = Path(__file__).resolve().parents[1] / "README.md"
@@ -97,7 +97,7 @@ def test_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "name", [*KINDS, *(f"_{name}" for name in MODIFIERS), "_v2", "dy", "prepool-<pooling>-<stride>"]
+    "name", [*POOLINGS, *(f"_{name}" for name in MODIFIERS), "_v2", "dy", "prepool-<pooling>-<stride>"]
 )
 def test_language_table_names(name: str) -> None:
     table = [line for line in section("The language").splitlines() if line.startswith("|")]
@@ -108,7 +108,7 @@ def test_language_table_names_nothing_else() -> None:
     """Every word of the rows of poolings is of the catalogue."""
     rows = [line.split("|")[2] for line in section("The language").splitlines() if line.startswith("|")]
     words = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
-    assert words == {*KINDS}
+    assert words == {*POOLINGS}
 
 
 def backbone_table() -> str:

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from sapool.poolings.dynamic import DynamicConv2d
 
-Kind = Literal["conv", "pool"]
+OperationKind = Literal["conv", "pool"]
 
-_MODULES: tuple[tuple[type[nn.Module], Kind], ...] = (
+_MODULES: tuple[tuple[type[nn.Module], OperationKind], ...] = (
     (nn.Conv2d, "conv"),
     (DynamicConv2d, "conv"),
     (nn.MaxPool2d, "pool"),
@@ -24,7 +24,7 @@ _MODULES: tuple[tuple[type[nn.Module], Kind], ...] = (
 )
 
 # Of each function: its kind, and its parameters in order.
-_FUNCTIONS: Mapping[Callable[..., Any], tuple[Kind, tuple[str, ...]]] = MappingProxyType(
+_FUNCTIONS: Mapping[Callable[..., Any], tuple[OperationKind, tuple[str, ...]]] = MappingProxyType(
     {
         F.conv2d: ("conv", ("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
         torch.conv2d: ("conv", ("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
@@ -47,7 +47,7 @@ class Strided:
         depthwise: whether each channel is convolved by itself.
     """
 
-    kind: Kind
+    kind: OperationKind
     stride: int
     kernel: int | None
     padding: int | None
@@ -125,7 +125,7 @@ def _own_module(module: fx.GraphModule, node: fx.Node) -> nn.Module:
     return target
 
 
-def _settings(module: nn.Module, node: fx.Node) -> tuple[Kind, Mapping[str, Any]] | None:
+def _settings(module: nn.Module, node: fx.Node) -> tuple[OperationKind, Mapping[str, Any]] | None:
     if node.op == "call_module":
         target = module.get_submodule(str(node.target))
         shared = len(node.graph.find_nodes(op="call_module", target=node.target)) > 1

@@ -11,9 +11,11 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from sapool.errors import InputError
+from sapool.poolings import Pooling
+from sapool.poolings.dynamic import DynamicConv2d
 
 # What has a stride is one node, whatever a library derives from it.
-_LEAVES: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+_LEAVES: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, DynamicConv2d, Pooling)
 
 
 class Tracer(fx.Tracer):
@@ -31,8 +33,7 @@ class Tracer(fx.Tracer):
         self.leaves = (*_LEAVES, *leaves)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        ours = type(m).__module__.startswith("sapool.poolings")
-        return ours or isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
 
     def create_node(
         self, kind: str, target: Any, args: Any, kwargs: Any, name: str | None = None, type_expr: Any = None

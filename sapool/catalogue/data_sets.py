@@ -1,16 +1,19 @@
-"""The data sets that recipes can name, as a table. No torch here: recipes are checked against it before torch loads."""
+"""The catalogue of data sets to classify. No torch here: recipes are checked against it before torch loads."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, TypeVar
+
+from sapool.catalogue.registry import Registry
 
 Augmentation = Literal["padded_crop", "resized_crop", "none"]
 Triple = tuple[float, float, float]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -18,76 +21,56 @@ class DataSet:
     """One data set, and how the published code prepares it.
 
     Attributes:
+        name: as recipes spell it.
         title: its name in messages.
-        reader: which function of `sapool.classify.data.sources` opens it.
-        options: what that function is told.
+        target: `module:function` that reads it: given this entry and the folder that holds it (or None), it returns
+            `sapool.classify.data.sources.Splits`.
+        options: what that function finds in the entry.
         size: side of the images, in pixels, where the recipe gives none.
         augment: `padded_crop` (pad by an eighth, random crop) or `resized_crop` (random resized crop), for training.
         flip: whether training images are mirrored at random.
         mean, std: per channel, of pixel values between 0 and 1.
         crop_ratio: for testing, the part of the resized image's shorter side that the centre crop keeps.
         get: how to get it where it can't be downloaded; a clause after "get it:".
+        rank: where it stands in listings.
     """
 
+    name: str
     title: str
-    reader: str
-    options: Mapping[str, str]
-    size: int
-    augment: Augmentation
-    flip: bool
-    mean: Triple
-    std: Triple
+    target: str
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    size: int = 224
+    augment: Augmentation = "resized_crop"
+    flip: bool = False
+    mean: Triple = (0.5, 0.5, 0.5)
+    std: Triple = (0.5, 0.5, 0.5)
     crop_ratio: float = 1.0
     get: str = ""
+    rank: int = 100
 
 
-_HALF: Triple = (0.5, 0.5, 0.5)
-_IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_IDX = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (or .gz)"
+DATA_SETS: Registry[DataSet] = Registry(
+    "data set",
+    decorator="register_data_set",
+    entry=DataSet,
+    group="sapool.data_sets",
+    modules=("sapool.classify.data.sources",),
+)
+"""Every data set by its name, in the order of listings."""
 
 
-def _grey(value: float) -> Triple:
-    return (value, value, value)
+def register_data_set(name: str, *, title: str, **fields: Any) -> Callable[[F], F]:
+    """Declares a data set: decorates the function that reads it.
 
+    Args:
+        name: how recipes spell it (`data.name`).
+        title: its name in messages.
+        fields: the other attributes of `DataSet`.
 
-DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
-    {
-        "digits": DataSet("scikit-learn's digits", "digits", {}, 32, "padded_crop", False, _HALF, _HALF),
-        "mnist": DataSet(
-            "MNIST", "idx", {"cls": "MNIST"}, 32, "padded_crop", False, _grey(0.1307), _grey(0.3081),
-            get=f"put {_IDX} into that folder, or name theirs with data.root",
-        ),
-        "fashion_mnist": DataSet(
-            "Fashion-MNIST", "idx", {"cls": "FashionMNIST", "system": "/usr/share/datasets/fashion-mnist"},
-            32, "padded_crop", True, _grey(0.2860), _grey(0.3530),
-            get=f"install Debian's package dataset-fashion-mnist, or put {_IDX} into that folder, or name theirs with "
-            "data.root",
-        ),
-        "cifar10": DataSet(
-            "CIFAR-10", "cifar", {"cls": "CIFAR10", "folder": "cifar-10-batches-py"}, 32, "padded_crop", True,
-            (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010),
-            get="unpack cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html there",
-        ),
-        "cifar100": DataSet(
-            "CIFAR-100", "cifar", {"cls": "CIFAR100", "folder": "cifar-100-python"}, 32, "padded_crop", True,
-            (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761),
-            get="unpack cifar-100-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html there",
-        ),
-        "stl10": DataSet(
-            "STL-10", "stl10", {"folder": "stl10_binary"}, 96, "resized_crop", True, _HALF, _HALF,
-            get="unpack stl10_binary.tar.gz from https://cs.stanford.edu/~acoates/stl10 there",
-        ),
-        "imagenet": DataSet(
-            "ImageNet", "imagenet", {}, 224, "resized_crop", True, *_IMAGENET, crop_ratio=0.875,
-            get="put the class folders of ILSVRC 2012 into train/ and val/ there (its archives can't be downloaded "
-            "without an account at https://image-net.org)",
-        ),
-        "folder": DataSet(
-            "the image folder", "folder", {}, 224, "resized_crop", True, *_IMAGENET, crop_ratio=0.875,
-            get="set data.root to a folder that holds train/CLASS/IMAGE and test/CLASS/IMAGE",
-        ),
-    }
-)  # fmt: skip
+    Raises:
+        ValueError: the name is taken, or can't be one.
+    """
+    return DATA_SETS.register(name, title=title, **fields)
 
 
 def default_root() -> Path:

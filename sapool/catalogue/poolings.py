@@ -1,38 +1,40 @@
-"""The catalogue of poolings: data that the grammar, the plan and the listings share. No torch here.
-
-A kind names the class that computes it (`module:Class`, imported when a model is built) and the options that class is
-built with. `sapool.poolings.build` is the only reader of both.
-"""
+"""The catalogue of poolings: what the grammar, the plan and the listings know of them. No torch here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal, TypeVar
+
+from sapool.catalogue.registry import Registry
+
+Attention = Literal["", "weight", "output"]
+C = TypeVar("C", bound=type)
 
 
 @dataclass(frozen=True)
-class Kind:
+class PoolingType:
     """One pooling of the language.
 
     Attributes:
         name: as it is spelled in an architecture string.
         summary: one line for listings.
-        target: `module:Class` of the pooling, or "" for `skip`, which pools nothing.
-        options: the ablation's or variant's keyword arguments for the class.
-        attention: "weight" for the self-attentive family (which takes modifiers), "output" where attention makes the
-            output itself, "" where there is none.
-        constant_on_patches: whether its attention's weight is the same for all pixels of a token's patch.
-        local: whether that weight is multiplied by a local one.
+        target: `module:class` of the pooling, or "" for `skip`, which pools nothing.
+        options: keyword arguments for the class, beside its map's numbers.
+        attention: "weight" where attention over the map makes the weight of an average (such kinds take modifiers),
+            "output" where it makes the output itself, "" where there is none.
+        source: who published it, where and when.
+        rank: where it stands in listings.
     """
 
     name: str
     summary: str
     target: str = ""
-    options: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
-    attention: str = ""
-    constant_on_patches: bool = False
-    local: bool = False
+    options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    attention: Attention = ""
+    source: str = ""
+    rank: int = 100
 
     @property
     def takes_modifiers(self) -> bool:
@@ -40,43 +42,44 @@ class Kind:
         return self.attention == "weight"
 
 
-def _self_attentive(name: str, summary: str, target: str = "self_attentive:SelfAttentivePool", **options: bool) -> Kind:
-    return Kind(
-        name,
-        summary,
-        f"sapool.poolings.{target}",
-        MappingProxyType(options),
-        attention="weight",
-        constant_on_patches="Deformable" not in target,
-        local=target.startswith("mixed:"),
-    )
-
-
-_ALL = (
-    Kind("skip", "no pooling: the backbone's own strided convolution"),
-    Kind("maxp", "max pooling", "sapool.poolings.window:MaxPool"),
-    Kind("avgp", "average pooling", "sapool.poolings.window:AvgPool"),
-    Kind("lip", "local importance pooling, weights from a 1x1 convolution", "sapool.poolings.lip:LocalImportancePool"),
-    Kind("gaussian_pool", "window mean plus gated deviation", "sapool.poolings.gaussian:GaussianPool"),
-    Kind(
-        "attnpool",
-        "attention, then a strided convolution (baseline)",
-        "sapool.poolings.attention_pool:AttentionPool",
-        attention="output",
-    ),
-    _self_attentive("nlp", "self-attentive (non-local) pooling, the paper's"),
-    _self_attentive("dfmnlp", "nlp on deformably sampled patches", "deformable:DeformablePool"),
-    _self_attentive("mixp", "nlp times a local weight", "mixed:MixedPool"),
-    _self_attentive("dfmixp", "dfmnlp times a local weight", "mixed:DeformableMixedPool"),
-    _self_attentive("nlpnoexp", "nlp without the exponential", exp=False),
-    _self_attentive("nlpnosigmoid", "nlp without the sigmoid", sigmoid=False),
-    _self_attentive("nlpnope", "nlp without learned positions", position=False),
-    _self_attentive("nlpnobn1", "nlp whose embedding has no batch norm", embed_norm=False),
-    _self_attentive("nlpnobn2", "nlp whose restoring has no batch norm", restore_norm=False),
+POOLINGS: Registry[PoolingType] = Registry(
+    "pooling",
+    decorator="register_pooling",
+    entry=PoolingType,
+    group="sapool.poolings",
+    modules=("sapool.poolings",),
+    given=(PoolingType("skip", "no pooling: the backbone's own strided convolution", rank=0),),
 )
+"""Every pooling by its name, in the order of listings."""
 
-KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})
-"""Every kind by its name, in the order of listings."""
+
+def register_pooling(
+    name: str,
+    *,
+    summary: str,
+    attention: Attention = "",
+    options: Mapping[str, object] = MappingProxyType({}),
+    source: str = "",
+    rank: int = 100,
+) -> Callable[[C], C]:
+    """Declares a pooling: decorates a class derived from `sapool.Pooling`.
+
+    The class is built with (channels, stride, **options). With `attention` it also gets `heads` and `embedding`, and
+    with "weight" `patch`, `window` and `conv` too, as `sapool.poolings.self_attentive.SelfAttentivePool` takes them.
+
+    Args:
+        name: how it is spelled in architecture strings.
+        summary: one line for listings.
+        attention: whether attention makes the weight of an average or the output; "" for neither.
+        options: further keyword arguments for the class.
+        source: who published it, where and when.
+        rank: where it stands in listings; from 100 on behind the published ones.
+
+    Raises:
+        ValueError: the name is taken, or can't be one.
+    """
+    return POOLINGS.register(name, summary=summary, attention=attention, options=options, source=source, rank=rank)
+
 
 MODIFIERS: Mapping[str, str] = MappingProxyType(
     {
@@ -87,3 +90,6 @@ MODIFIERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Modifiers of the self-attentive family, in canonical order."""
+
+REDUCED_PATCHES: Mapping[int, tuple[int, ...]] = MappingProxyType({4: (4, 2, 1, 1), 7: (4, 4, 4, 2, 2, 1, 1)})
+"""The patches of `reduced` without digits, by the number of stages (semantics §1)."""

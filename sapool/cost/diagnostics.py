@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sapool.catalogue.diagnostics import check_codes
-from sapool.catalogue.poolings import KINDS
+from sapool.catalogue.poolings import POOLINGS
 from sapool.cost.comparison import Assessment, assess
 from sapool.grammar import parse
 from sapool.ir.plan import Plan, Site
@@ -83,7 +83,7 @@ def _cancelled(plan: Plan, site: Site) -> str:
         spelled = replace(written, prepool=replace(written.prepool, pooling=pooling))
     else:
         spelled = replace(written, pooling=replace(written.pooling, nowin=True))
-    left = "pools with its local weights alone" if KINDS[site.kind or "skip"].local else "is average pooling"
+    left = "pools with its local weights alone" if POOLINGS.load(site.kind or "").local_factor else "is average pooling"
     return (
         f"{site.name} {left}: its patch of {site.patch} is a multiple of its stride of {site.stride}, so "
         "attention's weight is the same all over a window, cancels in A(x*w)/A(w), and is never trained; avoided by "

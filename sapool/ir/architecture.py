@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sapool.catalogue.poolings import KINDS, Kind
+from sapool.catalogue.poolings import POOLINGS, PoolingType
 
 
 @dataclass(frozen=True)
-class Pooling:
-    """A pooling kind and its modifiers.
+class PoolingSpec:
+    """A pooling as it is written: its kind and its modifiers.
 
     Attributes:
-        kind: a key of `sapool.catalogue.poolings.KINDS`.
+        kind: a key of `sapool.catalogue.poolings.POOLINGS`.
         headfix: attention heads at every site, or None for the site's own number.
         nowin: whether window normalisation is off, y = A(x·w) in place of A(x·w)/A(w).
         reduced: False, True for the larger patches, or one patch size per stage.
@@ -27,9 +27,9 @@ class Pooling:
     reduced: bool | tuple[int, ...] = False
 
     @property
-    def entry(self) -> Kind:
+    def entry(self) -> PoolingType:
         """The catalogue entry of this kind."""
-        return KINDS[self.kind]
+        return POOLINGS[self.kind]
 
     def __str__(self) -> str:
         text = self.kind
@@ -51,7 +51,7 @@ class Prepool:
         stride: the stem's whole downsampling factor.
     """
 
-    pooling: Pooling
+    pooling: PoolingSpec
     stride: int
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ class Architecture:
     """
 
     backbone: str
-    pooling: Pooling
+    pooling: PoolingSpec
     strides: tuple[int, ...]
     prepool: Prepool | None = None
     dynamic: bool = False

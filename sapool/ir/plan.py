@@ -12,10 +12,10 @@ from typing import ClassVar, Literal
 
 from sapool.analysis.survey import Place, Stage, Strides, Survey
 from sapool.catalogue.backbones import BACKBONES, Pools
+from sapool.catalogue.poolings import REDUCED_PATCHES
 from sapool.errors import InputError
 from sapool.grammar import check_strides, parse
-from sapool.grammar.lowering import REDUCED_PATCHES
-from sapool.ir.architecture import Architecture, Pooling
+from sapool.ir.architecture import Architecture, PoolingSpec
 
 Dialect = Literal["torchvision", "paper"]
 
@@ -273,7 +273,7 @@ class _Planner:
         channels = (stage.entry.channels, stage.first.channels)
         return replace(site, shortcut=stage.block, shortcut_channels=channels, shortcut_reader=stage.shortcuts[0])
 
-    def _pooled(self, site: Site, pooling: Pooling, place: Place, heads: int, patch: int, ratio: float) -> Site:
+    def _pooled(self, site: Site, pooling: PoolingSpec, place: Place, heads: int, patch: int, ratio: float) -> Site:
         """The site with a pool on `place`, and the pool's own numbers where its kind has any."""
         site = replace(site, action="pool", kind=pooling.kind, anchor=place.node, channels=place.channels)
         if pooling.entry.attention == "":
@@ -287,7 +287,7 @@ class _Planner:
         return replace(site, heads=heads, patch=patch, ratio=ratio, embedding=embedding, window=window)
 
 
-def _patch(pooling: Pooling, index: int, stages: int) -> int:
+def _patch(pooling: PoolingSpec, index: int, stages: int) -> int:
     if pooling.reduced is False:
         return 1
     return (REDUCED_PATCHES[stages] if pooling.reduced is True else pooling.reduced)[index]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from sapool.catalogue.poolings import register_pooling
 from sapool.poolings.attention import Positions, SelfAttention, attend
+from sapool.poolings.base import Pooling
 
 
-class AttentionPool(nn.Module):
+@register_pooling("attnpool", summary="attention, then a strided convolution (baseline)", attention="output", rank=5)
+class AttentionPool(Pooling):
     """`attnpool`: ReLU(BN(conv s×s stride s of self-attention over embedded pixels)).
 
     (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
@@ -20,8 +23,7 @@ class AttentionPool(nn.Module):
     """
 
     def __init__(self, channels: int, stride: int, *, heads: int, embedding: int) -> None:
-        super().__init__()
-        self.stride = stride
+        super().__init__(channels, stride)
         self.embed = nn.Sequential(nn.Conv2d(channels, embedding, 1), nn.BatchNorm2d(embedding), nn.ReLU())
         self.position = Positions(embedding)
         self.attention = SelfAttention(embedding, heads)
@@ -31,6 +33,3 @@ class AttentionPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(attend(self.embed(x), self.attention, self.position))  # type: ignore[no-any-return]
-
-    def extra_repr(self) -> str:
-        return f"stride={self.stride}"

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sapool.poolings import ConvFactory
+from sapool.catalogue.poolings import register_pooling
+from sapool.poolings.base import ConvFactory
 from sapool.poolings.self_attentive import SelfAttentivePool
 from sapool.poolings.window import upsample
 
 
+@register_pooling("dfmnlp", summary="nlp on deformably sampled patches", attention="weight", rank=11)
 class DeformablePool(SelfAttentivePool):
     """`dfmnlp`: tokens are embedded from pixels taken beside their patches, and the weight is moved back.
 
@@ -19,7 +21,7 @@ class DeformablePool(SelfAttentivePool):
     tokens are embedded from that, without a bias. The upsampled weight is sampled once more, at grid − offset.
     """
 
-    constant_on_patches = False
+    attention_on_patches = False
 
     def __init__(
         self, channels: int, stride: int, *, conv: ConvFactory = nn.Conv2d, patch: int = 1, **options: object

@@ -6,8 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sapool.catalogue.poolings import register_pooling
+from sapool.poolings.base import Pooling
 
-class GaussianPool(nn.Module):
+
+@register_pooling("gaussian_pool", summary="window mean plus gated deviation", source="Kobayashi, NeurIPS 2019", rank=4)
+class GaussianPool(Pooling):
     """`gaussian_pool`: y = μ + softplus(m)·sd; (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
 
     μ = A(x) and sd = sqrt(max(A(x²) − μ², 1e-6)) describe a window; m says how far above its mean to go, and comes from
@@ -22,8 +26,7 @@ class GaussianPool(nn.Module):
     """
 
     def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
+        super().__init__(channels, stride)
         hidden = channels // 2
         self.hidden = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU())
         self.mean = nn.Sequential(nn.Conv2d(hidden, channels, 1), nn.BatchNorm2d(channels))
@@ -40,6 +43,3 @@ class GaussianPool(nn.Module):
             gate = gate + self.deviation(z) * torch.randn_like(average)
         pooled = average + F.softplus(gate) * variance.clamp(min=1e-6).sqrt()
         return pooled.to(x.dtype)
-
-    def extra_repr(self) -> str:
-        return f"stride={self.stride}"

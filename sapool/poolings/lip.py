@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from sapool.catalogue.poolings import register_pooling
+from sapool.poolings.base import Pooling
 from sapool.poolings.window import weighted_average
 
 
-class LocalImportancePool(nn.Module):
+@register_pooling(
+    "lip",
+    summary="local importance pooling, weights from a 1x1 convolution",
+    source="Gao, Wang and Wu, ICCV 2019",
+    rank=3,
+)
+class LocalImportancePool(Pooling):
     """`lip`: y = A(x·w)/A(w) with w = exp(σ(BN(conv1×1(x)))); (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
 
     Args:
@@ -16,8 +24,7 @@ class LocalImportancePool(nn.Module):
     """
 
     def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
+        super().__init__(channels, stride)
         self.logit = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
 
     def weight(self, x: Tensor) -> Tensor:
@@ -27,6 +34,3 @@ class LocalImportancePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return weighted_average(x, self.weight(x), self.stride)
-
-    def extra_repr(self) -> str:
-        return f"stride={self.stride}"

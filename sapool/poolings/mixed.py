@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sapool.poolings import ConvFactory
+from sapool.catalogue.poolings import register_pooling
+from sapool.poolings.base import ConvFactory
 from sapool.poolings.deformable import DeformablePool
 from sapool.poolings.self_attentive import SelfAttentivePool
 from sapool.poolings.window import upsample
 
 
+@register_pooling("mixp", summary="nlp times a local weight", attention="weight", rank=12)
 class MixedPool(SelfAttentivePool):
     """`mixp`: w = exp(σ(BN(conv p×p, padding 'same'))) · w of the pooling it is mixed with, (N, C, H, W)."""
 
-    constant_on_patches = False
+    local_factor = True
 
     def __init__(
         self, channels: int, stride: int, *, conv: ConvFactory = nn.Conv2d, patch: int = 1, **options: object
@@ -26,5 +28,6 @@ class MixedPool(SelfAttentivePool):
         return local * upsample(super().grid_weight(x, patches), x.shape[-2], x.shape[-1])
 
 
+@register_pooling("dfmixp", summary="dfmnlp times a local weight", attention="weight", rank=13)
 class DeformableMixedPool(MixedPool, DeformablePool):
     """`dfmixp`: a local weight times that of `dfmnlp`."""

@@ -8,12 +8,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from sapool.poolings import ConvFactory
+from sapool.catalogue.poolings import register_pooling
 from sapool.poolings.attention import Positions, SelfAttention, attend
+from sapool.poolings.base import ConvFactory, Pooling
 from sapool.poolings.window import coarsen, upsample, weighted_average
 
+_SOURCE = "Chen et al., WACV 2023"
 
-class SelfAttentivePool(nn.Module):
+
+@register_pooling(
+    "nlp", summary="self-attentive (non-local) pooling, the paper's", attention="weight", source=_SOURCE, rank=10
+)
+@register_pooling(
+    "nlpnoexp", summary="nlp without the exponential", attention="weight", options={"exp": False}, rank=20
+)
+@register_pooling(
+    "nlpnosigmoid", summary="nlp without the sigmoid", attention="weight", options={"sigmoid": False}, rank=21
+)
+@register_pooling(
+    "nlpnope", summary="nlp without learned positions", attention="weight", options={"position": False}, rank=22
+)
+@register_pooling(
+    "nlpnobn1",
+    summary="nlp whose embedding has no batch norm",
+    attention="weight",
+    options={"embed_norm": False},
+    rank=23,
+)
+@register_pooling(
+    "nlpnobn2",
+    summary="nlp whose restoring has no batch norm",
+    attention="weight",
+    options={"restore_norm": False},
+    rank=24,
+)
+class SelfAttentivePool(Pooling):
     """`nlp` and its ablations: a window average whose weights have seen the whole map (section 3 of the paper).
 
     1. embed: ReLU(BN(conv p×p stride p, C→d)), a grid of tokens;
@@ -38,8 +67,7 @@ class SelfAttentivePool(nn.Module):
         conv: what convolutions are made of.
     """
 
-    constant_on_patches = True
-    """Whether w is the same for all pixels of a patch; not so where it is resampled or multiplied by a local weight."""
+    attention_on_patches = True
 
     def __init__(
         self,
@@ -57,8 +85,8 @@ class SelfAttentivePool(nn.Module):
         restore_norm: bool = True,
         conv: ConvFactory = nn.Conv2d,
     ) -> None:
-        super().__init__()
-        self.channels, self.stride, self.patch, self.window = channels, stride, patch, window
+        super().__init__(channels, stride)
+        self.patch, self.window = patch, window
         self.exp, self.sigmoid = exp, sigmoid
         norm = [nn.BatchNorm2d(embedding)] if embed_norm else []
         self.embed = nn.Sequential(self._embedding(conv, embedding), *norm, nn.ReLU())
@@ -72,7 +100,8 @@ class SelfAttentivePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # First, so that the map itself isn't needed any more while tokens attend to each other.
-        coarse, stride = coarsen(x, self.stride, self.patch if self.constant_on_patches else 1)
+        constant = self.attention_on_patches and not self.local_factor
+        coarse, stride = coarsen(x, self.stride, self.patch if constant else 1)
         return weighted_average(coarse, self.grid_weight(x, x), stride, normalise=self.window)
 
     def weight(self, x: Tensor) -> Tensor:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from sapool.catalogue.poolings import register_pooling
+from sapool.poolings.base import Pooling
 
-class MaxPool(nn.MaxPool2d):
+
+@register_pooling("maxp", summary="max pooling", rank=1)
+class MaxPool(Pooling):
     """`maxp`: the largest value of each window, per channel."""
 
-    def __init__(self, channels: int, stride: int) -> None:
-        super().__init__(stride, stride)
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, self.stride)
 
 
-class AvgPool(nn.AvgPool2d):
+@register_pooling("avgp", summary="average pooling", rank=2)
+class AvgPool(Pooling):
     """`avgp`: the mean of each window, per channel."""
 
-    def __init__(self, channels: int, stride: int) -> None:
-        super().__init__(stride, stride)
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, self.stride)
 
 
 def weighted_average(x: Tensor, weight: Tensor, stride: int, *, normalise: bool = True) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sapool.catalogue.backbones import BACKBONES, PUBLISHED
-from sapool.catalogue.poolings import KINDS
+from sapool.catalogue.poolings import POOLINGS
 from sapool.errors import WeightsError, did_you_mean
 from sapool.grammar import parse
 from sapool.ir.architecture import Architecture
@@ -127,7 +127,7 @@ def _published(key: str, plan: Plan, theirs: set[str]) -> str:
         _, name, rest = key.split(".", 2)
         site = plan.site(name)
         assert site.kind is not None
-        rules = _POOLS[KINDS[site.kind].target.rpartition(":")[2]]
+        rules = _POOLS[POOLINGS[site.kind].target.rpartition(":")[2]]
         return _pool_prefix(plan, site, mobile) + _renamed(rest, rules)
     return _mobilenet(key, plan, theirs) if mobile else key
 

@@ -28,7 +28,7 @@ from torchvision import models
 import sapool
 import sapoolc
 from sapool.catalogue.backbones import BACKBONES
-from sapool.catalogue.poolings import KINDS, MODIFIERS
+from sapool.catalogue.poolings import MODIFIERS, POOLINGS
 from sapool.cost.flops import costs
 from sapool.recipes import summaries
 
@@ -304,7 +304,7 @@ def test_a_files_own_settings_stand(run: Run, folder: Path, name: str) -> None:
     ("what", "names"),
     [
         ("backbones", list(BACKBONES)),
-        ("poolings", list(KINDS)),
+        ("poolings", list(POOLINGS)),
         ("modifiers", list(MODIFIERS)),
         ("recipes", list(summaries())),
     ],

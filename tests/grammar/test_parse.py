@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sapool.catalogue.backbones import BACKBONES
-from sapool.catalogue.poolings import KINDS
+from sapool.catalogue.poolings import POOLINGS
 from sapool.errors import ArchitectureError, InputError
 from sapool.grammar import parse, parser
-from sapool.ir.architecture import Architecture, Pooling, Prepool
+from sapool.ir.architecture import Architecture, PoolingSpec, Prepool
 from tests.strategies import architectures, sloppy_spellings
 
 MALFORMED = Path(__file__).parent / "malformed.txt"
@@ -26,19 +26,19 @@ MALFORMED = Path(__file__).parent / "malformed.txt"
 # The examples of the language's reference, each with what it says.
 EXAMPLES = {
     "prepool-nlp-4-resnet18-nlp-1222": Architecture(
-        "resnet18", Pooling("nlp"), (1, 2, 2, 2), prepool=Prepool(Pooling("nlp"), 4)
+        "resnet18", PoolingSpec("nlp"), (1, 2, 2, 2), prepool=Prepool(PoolingSpec("nlp"), 4)
     ),
     "mobilenet_v2-gaussian_pool-4222121": Architecture(
-        "mobilenet", Pooling("gaussian_pool"), (4, 2, 2, 2, 1, 2, 1), first_block=True
+        "mobilenet", PoolingSpec("gaussian_pool"), (4, 2, 2, 2, 1, 2, 1), first_block=True
     ),
     "dyresnet18-nlp_headfix2_nowin_reduced-1222": Architecture(
-        "resnet18", Pooling("nlp", headfix=2, nowin=True, reduced=True), (1, 2, 2, 2), dynamic=True
+        "resnet18", PoolingSpec("nlp", headfix=2, nowin=True, reduced=True), (1, 2, 2, 2), dynamic=True
     ),
     "resnet18-nlp_reduced0842-1222": Architecture(
-        "resnet18", Pooling("nlp", reduced=(0, 8, 4, 2)), (1, 2, 2, 2)
+        "resnet18", PoolingSpec("nlp", reduced=(0, 8, 4, 2)), (1, 2, 2, 2)
     ),
-    "resnet18-skip-1222": Architecture("resnet18", Pooling("skip"), (1, 2, 2, 2)),
-    "mobilenet-skip-1222121": Architecture("mobilenet", Pooling("skip"), (1, 2, 2, 2, 1, 2, 1)),
+    "resnet18-skip-1222": Architecture("resnet18", PoolingSpec("skip"), (1, 2, 2, 2)),
+    "mobilenet-skip-1222121": Architecture("mobilenet", PoolingSpec("skip"), (1, 2, 2, 2, 1, 2, 1)),
 }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_case_and_order_of_modifiers_do_not_matter(data: st.DataObject, architec
 
 
 WORDS = [
-    *KINDS, *BACKBONES, "prepool", "dy", "_v2", "_headfix", "_nowin", "_reduced", "_", "-", "--", ".", ":", " ",
+    *POOLINGS, *BACKBONES, "prepool", "dy", "_v2", "_headfix", "_nowin", "_reduced", "_", "-", "--", ".", ":", " ",
     "0", "2", "4", "1222", "1222121", "257", "4211", "PREPOOL-", "ResNet18-", "-1222", "prepool-nlp-4-", "x", "é", "４",
 ]  # fmt: skip
 
@@ -174,7 +174,7 @@ def test_table_of_malformed_strings() -> None:
 
 def test_grammar_and_catalogue_have_the_same_kinds() -> None:
     pattern = parser().get_terminal("KIND").pattern.to_regexp()
-    assert set(re.findall(r"[a-z0-9_]+", pattern)) == set(KINDS)
+    assert set(re.findall(r"[a-z0-9_]+", pattern)) == set(POOLINGS)
 
 
 def test_grammar_is_strict() -> None:

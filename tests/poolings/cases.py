@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from sapool import poolings
-from sapool.catalogue.poolings import KINDS
+from sapool.catalogue.poolings import POOLINGS
 from sapool.poolings.dynamic import DynamicConv2d
 
-SELF_ATTENTIVE = [kind.name for kind in KINDS.values() if kind.takes_modifiers]
-OTHERS = [kind.name for kind in KINDS.values() if not kind.takes_modifiers and kind.name != "skip"]
+SELF_ATTENTIVE = [kind.name for kind in POOLINGS.values() if kind.takes_modifiers]
+OTHERS = [kind.name for kind in POOLINGS.values() if not kind.takes_modifiers and kind.name != "skip"]
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 

@@ -23,7 +23,7 @@ from torchvision import datasets
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms.v2 import functional as TF
 
-from sapool.catalogue.data_sets import DATA_SETS, DataSet, default_root
+from sapool.catalogue.data_sets import DATA_SETS, DataSet, default_root, register_data_set
 from sapool.errors import InputError
 from sapool.recipes.settings import Data
 
@@ -74,7 +74,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Opened:
+class Splits:
     """A data set that was found: its two parts and the names of its classes."""
 
     train: Source
@@ -82,31 +82,56 @@ class Opened:
     classes: tuple[str, ...]
 
 
-def open_data(data: Data) -> Opened:
+def open_data(data: Data) -> Splits:
     """The data set that a recipe names, downloaded first where torchvision can.
 
     Raises:
         InputError: it isn't there, or is damaged; says what was looked for, where, and how to get it.
     """
-    entry = DATA_SETS[data.name]
-    reader: Callable[[DataSet, Path | None], Opened] = globals()[f"_{entry.reader}"]
-    return reader(entry, Path(data.root) if data.root else None)
+    reader: Callable[[DataSet, Path | None], Splits] = DATA_SETS.load(data.name)
+    return reader(DATA_SETS[data.name], Path(data.root) if data.root else None)
 
 
 def _missing(entry: DataSet, looked_for: str, where: Path | str, why: str = "") -> InputError:
     return InputError(f"{entry.title} isn't there: looked for {looked_for} in {where}{why}. To get it: {entry.get}.")
 
 
-def _digits(entry: DataSet, root: Path | None) -> Opened:
+@register_data_set("digits", title="scikit-learn's digits", size=32, augment="padded_crop", rank=0)
+def read_digits(entry: DataSet, root: Path | None) -> Splits:
     """1437 images to train on, 360 to test with, always the same: 8×8 scans (Alpaydin and Kaynak, 1998)."""
     bunch = load_digits()
     grey = torch.from_numpy((bunch.images * (255 / 16)).round().astype(np.uint8))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=bunch.target, random_state=0)
-    return Opened(Packed(grey[train], labels[train]), Packed(grey[test], labels[test]), tuple(map(str, range(10))))
+    return Splits(Packed(grey[train], labels[train]), Packed(grey[test], labels[test]), tuple(map(str, range(10))))
 
 
-def _idx(entry: DataSet, root: Path | None) -> Opened:
+@register_data_set(
+    "mnist",
+    title="MNIST",
+    options={"cls": "MNIST"},
+    size=32,
+    augment="padded_crop",
+    mean=(0.1307, 0.1307, 0.1307),
+    std=(0.3081, 0.3081, 0.3081),
+    get="put train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (or "
+    ".gz) into that folder, or name theirs with data.root",
+    rank=1,
+)
+@register_data_set(
+    "fashion_mnist",
+    title="Fashion-MNIST",
+    options={"cls": "FashionMNIST", "system": "/usr/share/datasets/fashion-mnist"},
+    size=32,
+    augment="padded_crop",
+    flip=True,
+    mean=(0.2860, 0.2860, 0.2860),
+    std=(0.3530, 0.3530, 0.3530),
+    get="install Debian's package dataset-fashion-mnist, or put train-images-idx3-ubyte, train-labels-idx1-ubyte, "
+    "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (or .gz) into that folder, or name theirs with data.root",
+    rank=2,
+)
+def read_idx_files(entry: DataSet, root: Path | None) -> Splits:
     cls: type[datasets.MNIST] = getattr(datasets, entry.options["cls"])
     base = root or default_root()
     raw = base / cls.__name__ / "raw"
@@ -123,7 +148,7 @@ def _idx(entry: DataSet, root: Path | None) -> Opened:
             path = _idx_file(found, name)
             if path is None:
                 raise _missing(entry, name, found)
-            arrays.append(_read_idx(path, dimensions))
+            arrays.append(_read_idx_file(path, dimensions))
         images, labels = arrays
         if len(images) != len(labels):
             raise InputError(
@@ -131,14 +156,14 @@ def _idx(entry: DataSet, root: Path | None) -> Opened:
             )
         return Packed(images[:, None], labels.long())
 
-    return Opened(part("train"), part("t10k"), tuple(cls.classes))
+    return Splits(part("train"), part("t10k"), tuple(cls.classes))
 
 
 def _idx_file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
-def _read_idx(path: Path, dimensions: int) -> Tensor:
+def _read_idx_file(path: Path, dimensions: int) -> Tensor:
     """An array of the MNIST files' format, packed or not: 0, 0, type, rank, big-endian sizes, bytes."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
@@ -153,7 +178,31 @@ def _read_idx(path: Path, dimensions: int) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).view(sizes)
 
 
-def _cifar(entry: DataSet, root: Path | None) -> Opened:
+@register_data_set(
+    "cifar10",
+    title="CIFAR-10",
+    options={"cls": "CIFAR10", "folder": "cifar-10-batches-py"},
+    size=32,
+    augment="padded_crop",
+    flip=True,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2023, 0.1994, 0.2010),
+    get="unpack cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html there",
+    rank=3,
+)
+@register_data_set(
+    "cifar100",
+    title="CIFAR-100",
+    options={"cls": "CIFAR100", "folder": "cifar-100-python"},
+    size=32,
+    augment="padded_crop",
+    flip=True,
+    mean=(0.5071, 0.4867, 0.4408),
+    std=(0.2675, 0.2565, 0.2761),
+    get="unpack cifar-100-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html there",
+    rank=4,
+)
+def read_cifar(entry: DataSet, root: Path | None) -> Splits:
     cls: type[datasets.CIFAR10] = getattr(datasets, entry.options["cls"])
     base = root or default_root()
 
@@ -162,10 +211,19 @@ def _cifar(entry: DataSet, root: Path | None) -> Opened:
         return Packed(torch.from_numpy(stored.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(stored.targets))
 
     parts = part(True), part(False)
-    return Opened(*parts, tuple(_stored(entry, base, lambda download: cls(base)).classes))
+    return Splits(*parts, tuple(_stored(entry, base, lambda download: cls(base)).classes))
 
 
-def _stl10(entry: DataSet, root: Path | None) -> Opened:
+@register_data_set(
+    "stl10",
+    title="STL-10",
+    options={"folder": "stl10_binary"},
+    size=96,
+    flip=True,
+    get="unpack stl10_binary.tar.gz from https://cs.stanford.edu/~acoates/stl10 there",
+    rank=5,
+)
+def read_stl10(entry: DataSet, root: Path | None) -> Splits:
     base = root or default_root()
 
     def part(split: str) -> datasets.STL10:
@@ -178,7 +236,7 @@ def _stl10(entry: DataSet, root: Path | None) -> Opened:
     def packed(stored: datasets.STL10) -> Packed:
         return Packed(torch.from_numpy(stored.data), torch.from_numpy(np.asarray(stored.labels).astype(np.int64)))
 
-    return Opened(packed(train), packed(test), tuple(train.classes))
+    return Splits(packed(train), packed(test), tuple(train.classes))
 
 
 def _stored(entry: DataSet, base: Path, make: Callable[[bool], Any]) -> Any:
@@ -206,24 +264,45 @@ def _download(entry: DataSet, base: Path, looked_for: str, fetch: Callable[[], A
         raise _missing(entry, looked_for, base, why) from None
 
 
-def _imagenet(entry: DataSet, root: Path | None) -> Opened:
+@register_data_set(
+    "imagenet",
+    title="ImageNet",
+    flip=True,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    crop_ratio=0.875,
+    get="put the class folders of ILSVRC 2012 into train/ and val/ there (its archives can't be downloaded without an "
+    "account at https://image-net.org)",
+    rank=6,
+)
+def read_imagenet(entry: DataSet, root: Path | None) -> Splits:
     base = root or default_root() / "imagenet"
     if (base / "ILSVRC2012_devkit_t12.tar.gz").is_file() or (base / "meta.bin").is_file():
         try:
             parts = [datasets.ImageNet(base, split) for split in ("train", "val")]
         except (OSError, RuntimeError) as error:
             raise _missing(entry, "its archives or its class folders", base, f" ({error})") from None
-        return Opened(Files(parts[0]), Files(parts[1]), tuple(names[0] for names in parts[0].classes))
+        return Splits(Files(parts[0]), Files(parts[1]), tuple(names[0] for names in parts[0].classes))
     return _class_folders(entry, base, ("val",))
 
 
-def _folder(entry: DataSet, root: Path | None) -> Opened:
+@register_data_set(
+    "folder",
+    title="the image folder",
+    flip=True,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    crop_ratio=0.875,
+    get="set data.root to a folder that holds train/CLASS/IMAGE and test/CLASS/IMAGE",
+    rank=7,
+)
+def read_folders(entry: DataSet, root: Path | None) -> Splits:
     if root is None:
         raise InputError(f"{entry.title} isn't named. To do so: {entry.get}.")
     return _class_folders(entry, root, ("test", "val", "validation"))
 
 
-def _class_folders(entry: DataSet, base: Path, tests: tuple[str, ...]) -> Opened:
+def _class_folders(entry: DataSet, base: Path, tests: tuple[str, ...]) -> Splits:
     test = next((name for name in tests if (base / name).is_dir()), None)
     if not (base / "train").is_dir() or test is None:
         raise _missing(entry, f"train/CLASS/IMAGE and {tests[0]}/CLASS/IMAGE", base)
@@ -234,4 +313,4 @@ def _class_folders(entry: DataSet, base: Path, tests: tuple[str, ...]) -> Opened
     if train.classes != held.classes:
         odd = sorted(set(train.classes) ^ set(held.classes))
         raise InputError(f"{base}: the class folders of train and {test} differ: {', '.join(odd[:5])}")
-    return Opened(Files(train), Files(held), tuple(train.classes))
+    return Splits(Files(train), Files(held), tuple(train.classes))
