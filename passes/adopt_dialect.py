@@ -12,9 +12,9 @@ from sapool.passes.record import Log
 
 def adopt_dialect(module: fx.GraphModule, plan: Plan, log: Log) -> None:
     """Replaces or drops the modules that the catalogue's entry lists under `paper`."""
-    if plan.dialect != "paper":
+    if plan.options.dialect != "paper":
         return
-    replaced = {node for site in plan.sites for node in site.removes}
+    replaced = {node for site in plan.sites if site.restride for node in site.restride.removes}
     for path, arguments in (BACKBONES[plan.backbone].paper or {}).items():
         old = module.get_submodule(path)
         (node,) = module.graph.find_nodes(op="call_module", target=path)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from sapool.catalogue.data_sets import DATA_SETS, Augmentation
 from sapool.catalogue.diagnostics import CODES, check_codes
 from sapool.grammar import parse
-from sapool.ir.plan import Dialect
+from sapool.ir.options import Dialect
 
 Channels = tuple[float, float, float]
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+Size = int | tuple[int, int]
+"""The side of a square image, or (height, width)."""
 
 
 def on_meta(module: nn.Module) -> nn.Module:
@@ -21,19 +28,76 @@ def on_meta(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo).eval()
 
 
-def propagate(module: fx.GraphModule, *sides: int) -> list[dict[str, Any]]:
-    """What each node of a graph returns for an image of (1, 3, side, side): the value on the meta device, by name.
+def propagate(module: fx.GraphModule, *sizes: Size) -> list[dict[str, Any]]:
+    """What each node of a graph returns for an image of each size: the value on the meta device, by name.
 
     Raises:
         ShapeError: an operation can't take the shape that reaches it; names the node.
     """
-    twin, found = on_meta(module), []
-    for side in sides:
-        recorder = _Recorder(twin)
-        with torch.no_grad():
-            recorder.run(torch.empty(1, 3, side, side, device="meta"))
-        found.append(recorder.values)
+    found = []
+    with _evaluated(module) as twin:
+        for size in sizes:
+            recorder = _Recorder(twin)
+            with torch.no_grad(), MetaShapes():
+                recorder.run(image(module, size))
+            found.append(recorder.values)
     return found
+
+
+def image(module: fx.GraphModule, size: Size, batch: int = 1) -> Tensor:
+    """An image for a graph, (batch, C, height, width) on the meta device, with the channels that it takes."""
+    first = input_convolution(module)
+    sides = (size, size) if isinstance(size, int) else size
+    return torch.empty(batch, first[1].in_channels if first else 3, *sides, device="meta")
+
+
+def input_convolution(module: fx.GraphModule) -> tuple[fx.Node, nn.Conv2d] | None:
+    """The first convolution of a graph, which takes the image's channels; None where it isn't a plain module's."""
+    for node in module.graph.nodes:
+        if node.op == "call_module":
+            layer = module.get_submodule(str(node.target))
+            if hasattr(layer, "in_channels") and hasattr(layer, "kernel_size"):
+                return (node, layer) if layer.groups == 1 else None  # type: ignore[return-value]
+    return None
+
+
+@contextmanager
+def _evaluated(module: fx.GraphModule) -> Iterator[fx.GraphModule]:
+    """The module without data and in eval mode: itself, for the time, where it has none."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if not all(tensor.is_meta for tensor in tensors):
+        yield on_meta(module)  # type: ignore[misc]
+        return
+    before = [child for child in module.modules() if child.training]
+    try:
+        for child in before:
+            child.training = False
+        yield module
+    finally:
+        for child in before:
+            child.training = True
+
+
+class MetaShapes(TorchFunctionMode):
+    """Knows the shapes of what torch decomposes at length on the meta device: batch norms in eval mode."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is F.batch_norm and (shape := normalized_shape(args, kwargs or {})) is not None:
+            return shape
+        return func(*args, **(kwargs or {}))
+
+
+def normalized_shape(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """What `torch.nn.functional.batch_norm` returns, where that is a matter of the shape alone."""
+    given = dict(
+        zip(("input", "running_mean", "running_var", "weight", "bias", "training"), args, strict=False)
+    ) | dict(kwargs)
+    x, mean = given["input"], given.get("running_mean")
+    if given.get("training") or not x.is_meta or mean is None or x.shape[1] != mean.shape[0]:
+        return None
+    return torch.empty_like(x)
 
 
 class ShapeError(Exception):

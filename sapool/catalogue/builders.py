@@ -35,9 +35,9 @@ def build(backbone: str, num_classes: int) -> nn.Module:
 def _build(backbone: str, num_classes: int) -> nn.Module:
     if backbone.startswith(TIMM):
         return _from_timm(backbone, num_classes=num_classes)
-    entry = BACKBONES[backbone]
-    arguments: dict[str, Any] = {**entry.arguments, "num_classes": num_classes}
-    module: nn.Module = models.get_model(entry.builder, weights=None, **arguments)
+    entry = BACKBONES.find(backbone)
+    own: dict[str, Any] = {"weights": None} if entry.of_torchvision else {}
+    module: nn.Module = BACKBONES.load(backbone)(**own, **entry.arguments, num_classes=num_classes)
     return module
 
 
@@ -90,6 +90,8 @@ def published(backbone: str) -> dict[str, Tensor]:
             raise
         except Exception as error:  # whatever hubs and caches raise
             raise WeightsError(_unreachable(f"of timm's {name}", config.hf_hub_id or config.url, error)) from None
+    if not BACKBONES.find(backbone).of_torchvision:
+        raise WeightsError(f"there are no published weights of {backbone}; give a file's path as weights")
     weights = models.get_model_weights(BACKBONES[backbone].builder)["DEFAULT"]
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))

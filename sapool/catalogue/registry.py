@@ -26,7 +26,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sapool.errors import InputError, did_you_mean
 
-NAME = re.compile(r"[a-z][a-z0-9]*([_.-][a-z0-9]+)*")
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 class Entry(Protocol):
@@ -139,10 +139,8 @@ class Registry(Mapping[str, E], Generic[E]):
             for entry in self._declared(module):
                 if entry.name in found and found[entry.name].target != entry.target:
                     first = found[entry.name].target or "sapool itself"
-                    warnings.warn(
-                        f"{module} declares a {self.noun} '{entry.name}', which {first} has declared; the first one holds",
-                        stacklevel=2,
-                    )
+                    said = f"{module} declares a {self.noun} '{entry.name}', as {first} does, which holds"
+                    warnings.warn(said, stacklevel=2)
                     continue
                 found[entry.name] = entry
         found.update(self._added)

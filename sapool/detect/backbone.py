@@ -15,7 +15,7 @@ from sapool.compiler import compile
 from sapool.cost.flops import parts_of
 from sapool.detect.checkpoints import pretrained
 from sapool.errors import InputError
-from sapool.ir.plan import Dialect
+from sapool.ir.options import Dialect
 from sapool.model import CompiledModel
 from sapool.weights.transfer import transfer
 

@@ -18,7 +18,7 @@ from sapool.compiler import compile
 from sapool.errors import InputError, WeightsError, did_you_mean
 from sapool.grammar import parse
 from sapool.weights.authors import in_our_names
-from sapool.weights.transfer import read_checkpoint, state_dict_in
+from sapool.weights.files import read_checkpoint, state_dict_in
 
 SCHEMES = ("https://", "http://")
 
