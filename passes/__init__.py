@@ -23,7 +23,7 @@ from sapool.passes.select_outputs import expose_features, outputs_are_selected, 
 def rewrite(module: fx.GraphModule, plan: Plan, *, without: Collection[str] = (), watch: Watcher | None = None) -> Log:
     """Rewrites a traced backbone in place as its plan says; returns what was done and what was left alone.
 
-    Each pass stands with what holds from then on, which is verified after every later pass too.
+    The module's code is that of the new graph after the last pass only. Each pass stands with what holds from then on, which is verified after every later pass too.
     """
     run = Driver(module, plan, without=without, watch=watch)
     run(expose_features)
@@ -35,7 +35,7 @@ def rewrite(module: fx.GraphModule, plan: Plan, *, without: Collection[str] = ()
     run(make_dynamic, convolutions_are_dynamic)
     run(select_outputs, outputs_are_selected)
     run(clean_up)
-    return run.log
+    return run.finish()
 
 
 def rewrite_for_inference(module: fx.GraphModule, plan: Plan, *, without: Collection[str] = ()) -> Log:
@@ -44,4 +44,4 @@ def rewrite_for_inference(module: fx.GraphModule, plan: Plan, *, without: Collec
     run(cancel_attention)
     run(fold_norms)
     run(clean_up)
-    return run.log
+    return run.finish()

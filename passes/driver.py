@@ -1,4 +1,4 @@
-"""What every pass needs, done once: lint, recompilation, verification, timing, and the difference in operations."""
+"""What every pass needs, done once: lint, verification, timing, the difference in operations, recompilation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Driver:
         watch: Watcher | None = None,
     ) -> None:
         self.module, self.plan, self.without, self.watch = module, plan, without, watch
-        self.log = Log()
+        self.log, self.counts = Log(), operations(module)
         self.checks: list[Check] = []
         self._guests = [entry for entry in PASSES.values() if entry.target]
 
@@ -55,15 +55,19 @@ class Driver:
             if entry.after == name and entry.name not in self.without:
                 self._run(entry.name, PASSES.load(entry.name), None)
 
+    def finish(self) -> Log:
+        """Makes the module compute what its graph says; returns what the passes reported."""
+        self.module.recompile()
+        return self.log
+
     def _run(self, name: str, rewrite: Pass, holds: Check | None) -> None:
         self.log.rule = name
-        before, start, told = operations(self.module), time.perf_counter(), len(self.log.rewrites)
+        start, told = time.perf_counter(), len(self.log.rewrites)
         rewrite(self.module, self.plan, self.log)
         try:
             self.module.graph.lint()
         except RuntimeError as error:
             raise AssertionError(f"the pass {name} broke the graph: {error}") from error
-        self.module.recompile()
         if holds is not None:
             self.checks.append(holds)
         for check in self.checks:
@@ -71,7 +75,8 @@ class Driver:
                 check(self.module, self.plan)
             except PlanError as error:
                 raise PlanError(error.site, error.field, f"{error.problem}, after the pass {name}") from None
-        self.log.ran(time.perf_counter() - start, before, operations(self.module))
+        before, self.counts = self.counts, operations(self.module)
+        self.log.ran(time.perf_counter() - start, before, self.counts)
         if self.watch is not None and len(self.log.rewrites) > told:
             self.watch(name, self.module)
 

@@ -20,7 +20,7 @@ from sapool.catalogue.builders import build
 from sapool.errors import InputError
 from sapool.ir.survey import Survey
 
-_KEPT = 64
+_KEPT, _CLASSES = 64, 1000
 
 
 class Source:
@@ -52,6 +52,8 @@ class Named(Source):
         self.template, self.survey = _template(name, entry.target if entry else "")
 
     def graph(self, num_classes: int) -> fx.GraphModule:
+        if num_classes == _CLASSES and torch.get_default_device().type == "meta":
+            return copy.deepcopy(self.template)
         module = build(self.name, num_classes)
         if _has_constants(self.template):
             return trace(module, self.name)  # tensors that a forward makes belong to the trace
@@ -103,7 +105,7 @@ class Given(Source):
 def _template(name: str, target: str) -> tuple[fx.GraphModule, Survey]:
     """A named backbone's graph, without data, and what was found in it."""
     with torch.device("meta"):
-        traced = trace(build(name, 1000), name)
+        traced = trace(build(name, _CLASSES), name)
     return traced, survey(traced, name, BACKBONES.get(name))
 
 

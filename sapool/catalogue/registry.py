@@ -129,8 +129,9 @@ class Registry(Mapping[str, E], Generic[E]):
         if known is not None and known.target != entry.target:
             owner = known.target or "sapool itself"
             raise ValueError(f"the {self.noun} '{entry.name}' is taken: by {owner}, and now by {entry.target}")
-        self._added[entry.name] = entry
-        self.__dict__.pop("_entries", None)
+        if known is None or entry.name in self._added:
+            self._added[entry.name] = entry
+            self.__dict__.pop("_entries", None)
 
     @cached_property
     def _entries(self) -> dict[str, E]:

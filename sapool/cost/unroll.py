@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from sapool.analysis.shapes import image, normalized_shape, on_meta
+from sapool.analysis.shapes import image, normalized, on_meta
 
 Value = Any
 
@@ -81,7 +81,7 @@ class _Recorder(TorchFunctionMode):
     ) -> Value:
         arguments, named = self.arguments(tuple(args)), self.arguments(dict(kwargs or {}))
         before = self.flops.get_total_flops()
-        result = normalized_shape(args, kwargs or {}) if func is F.batch_norm else None
+        result = normalized(args, kwargs or {}) if func is F.batch_norm else None
         if result is None:
             result = func(*args, **(kwargs or {}))
         macs = (self.flops.get_total_flops() - before) // 2

@@ -97,7 +97,7 @@ def run(rewrite: Pass, module: fx.GraphModule, plan: Plan) -> Log:
     """One pass as the driver runs it."""
     driver = Driver(module, plan)
     driver(rewrite)
-    return driver.log
+    return driver.finish()
 
 
 def nodes(module: fx.GraphModule) -> dict[str, fx.Node]:
