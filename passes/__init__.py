@@ -23,7 +23,8 @@ from sapool.passes.select_outputs import expose_features, outputs_are_selected, 
 def rewrite(module: fx.GraphModule, plan: Plan, *, without: Collection[str] = (), watch: Watcher | None = None) -> Log:
     """Rewrites a traced backbone in place as its plan says; returns what was done and what was left alone.
 
-    The module's code is that of the new graph after the last pass only. Each pass stands with what holds from then on, which is verified after every later pass too.
+    The module's code is that of the new graph after the last pass only. Each pass stands with what holds from then on,
+    which is verified after every later pass too.
     """
     run = Driver(module, plan, without=without, watch=watch)
     run(expose_features)

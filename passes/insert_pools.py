@@ -46,7 +46,7 @@ def make_pool(site: Site, *, dynamic: bool) -> nn.Module:
         site.pool.kind,
         site.pool.channels,
         site.stride,
-        **given,  # type: ignore[arg-type]
+        **given,
         window=numbers is None or numbers.window,
         conv=DynamicConv2d if dynamic else nn.Conv2d,
     )

@@ -26,7 +26,8 @@ from sapool.ir.plan_file import EarlierPlan, from_json, is_plan_file, read_text
 from sapool.ir.survey import Survey
 from sapool.ir.validation import check, check_survey
 from sapool.model import CompiledModel, Origin
-from sapool.passes import adapt_input, rewrite
+from sapool.passes import rewrite
+from sapool.passes.adapt_input import adapt_input
 from sapool.passes.driver import Watcher
 from sapool.passes.measure import measure
 from sapool.passes.record import Log
@@ -39,7 +40,7 @@ Weights = Literal["DEFAULT"] | str | Path | Mapping[str, Tensor]
 
 
 def compile(
-    text: str | Architecture | Plan,
+    text: str | Architecture,
     *,
     num_classes: int = 1000,
     in_chans: int = 3,

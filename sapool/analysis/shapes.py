@@ -124,7 +124,7 @@ def _alike(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
 
 def _joined(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
     """The concatenation of maps along their channels."""
-    maps = args[0] if args else ()
+    maps: list[Any] = list(args[0]) if args else []
     dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
     if dim != 1 or not all(isinstance(x, Tensor) and x.is_meta and x.dim() == 4 for x in maps):
         return None
@@ -138,12 +138,15 @@ def _combined(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None
     """The sum or product of two maps, or of a map and what is the same for all its pixels."""
     if kwargs or len(args) != 2 or not all(isinstance(x, Tensor) and x.is_meta for x in args):
         return None
+    one: Tensor
+    other: Tensor
     one, other = args
     if one.dtype != other.dtype or one.dim() != other.dim():
         return None
-    if any(a != b and 1 not in (a, b) for a, b in zip(one.shape, other.shape, strict=True)):
+    pairs = list(zip(one.shape, other.shape, strict=True))
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
         return None
-    return one.new_empty([max(a, b) for a, b in zip(one.shape, other.shape, strict=True)])  # type: ignore[no-any-return]
+    return one.new_empty([max(a, b) for a, b in pairs])
 
 
 def _layer_normalized(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:

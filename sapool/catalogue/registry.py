@@ -38,9 +38,14 @@ class Entry(Protocol):
         rank: where it stands in listings; those of one rank in the order in which they are found.
     """
 
-    name: str
-    target: str
-    rank: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def target(self) -> str: ...
+
+    @property
+    def rank(self) -> int: ...
 
 
 E = TypeVar("E", bound=Entry)

@@ -13,12 +13,12 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from sapool.analysis.survey import Strides, Survey
 from sapool.catalogue.backbones import PLACES
 from sapool.cost.comparison import Comparison
 from sapool.cost.diagnostics import Diagnostic
 from sapool.cost.memory import Memory
 from sapool.ir.plan import COLUMNS, table
+from sapool.ir.survey import Strides, Survey
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
 

@@ -120,7 +120,7 @@ def test_packages_that_are_installed(folder: Path, monkeypatch: pytest.MonkeyPat
     )
     monkeypatch.setattr(module, "entry_points", lambda group: points.select(group=group))
     found = things(given=(Thing("first"),))
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="thing") as told:
         assert list(found) == ["first", "second", "third"]
     assert found["first"].target == ""
     said = sorted(str(warning.message) for warning in told)

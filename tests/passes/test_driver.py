@@ -108,7 +108,7 @@ def test_what_a_pass_establishes_is_verified_after_it_and_after_later_ones() -> 
     driver = Driver(net(), plan())
     driver(look_on, holds)
     assert seen == ["asked"]
-    with pytest.raises(PlanError, match="plan: stem.restride: there is a minus, after the pass negate_relu") as caught:
+    with pytest.raises(PlanError, match=r"stem\.restride: there is a minus, after the pass negate_relu") as caught:
         driver(negate_relu)
     assert (caught.value.site, caught.value.field) == ("stem", "restride")
     with pytest.raises(PlanError, match="after the pass look_on"):
