@@ -369,7 +369,7 @@ def _inspect_backbone(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from sapool.cli.tables import console, show_survey
-    from sapool.compiler import survey
+    from sapool.planning import survey
 
     found = survey(options.text)
     if options.json:

@@ -15,7 +15,8 @@ from torch.utils.benchmark import Timer
 
 import sapool
 from sapool.catalogue.backbones import BACKBONES
-from sapool.compiler import baseline, survey
+from sapool.compiler import baseline
+from sapool.planning import survey
 
 _DEPTHS = (4, 8, 16, 32, 64, 96, 128)
 _NAMES = (

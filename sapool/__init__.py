@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from sapool.compiler import compile as compile
     from sapool.compiler import convert_reference_state_dict as convert_reference_state_dict
     from sapool.compiler import execute as execute
-    from sapool.compiler import make_plan as make_plan
-    from sapool.compiler import read_plan as read_plan
-    from sapool.compiler import survey as survey
     from sapool.cost.memory import memory as memory
     from sapool.errors import ArchitectureError as ArchitectureError
     from sapool.errors import InputError as InputError
@@ -58,6 +55,9 @@ if TYPE_CHECKING:
     from sapool.model import CompiledModel as CompiledModel
     from sapool.model_file import load as load
     from sapool.model_file import save as save
+    from sapool.planning import make_plan as make_plan
+    from sapool.planning import read_plan as read_plan
+    from sapool.planning import survey as survey
     from sapool.poolings.base import Pooling as Pooling
 
     __version__: str
@@ -74,18 +74,18 @@ _HOMES = {
     "convert_reference_state_dict": "sapool.compiler",
     "execute": "sapool.compiler",
     "load": "sapool.model_file",
-    "make_plan": "sapool.compiler",
+    "make_plan": "sapool.planning",
     "memory": "sapool.cost.memory",
     "optimize": "sapool.inference",
     "parse": "sapool.grammar",
-    "read_plan": "sapool.compiler",
+    "read_plan": "sapool.planning",
     "register_backbone": "sapool.catalogue.backbones",
     "register_data_set": "sapool.catalogue.data_sets",
     "register_format": "sapool.catalogue.formats",
     "register_pass": "sapool.catalogue.passes",
     "register_pooling": "sapool.catalogue.poolings",
     "save": "sapool.model_file",
-    "survey": "sapool.compiler",
+    "survey": "sapool.planning",
 }
 
 # Rooms that are called by their own name: `sapool.cost(model)`, `sapool.export(model, path)`.

@@ -1,29 +1,24 @@
-"""`compile`: from text to a plan, and from a plan to a model."""
+"""`compile` and `execute`: from a plan to a model."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
 
 from sapool.analysis.shapes import on_meta
 from sapool.analysis.source import Given, Named, Source
-from sapool.catalogue.backbones import BACKBONES, OWN, PUBLISHED, TIMM
+from sapool.catalogue.backbones import PUBLISHED
 from sapool.catalogue.builders import published
 from sapool.catalogue.passes import PASSES, check_passes
-from sapool.errors import ArchitectureError, InputError, PlanError, WeightsError, did_you_mean
-from sapool.grammar import check_strides, parse
-from sapool.ir import planner
+from sapool.errors import ArchitectureError, InputError, PlanError, WeightsError
+from sapool.grammar import parse
 from sapool.ir.architecture import Architecture
 from sapool.ir.options import Dialect, Options
 from sapool.ir.plan import Plan
-from sapool.ir.plan_file import EarlierPlan, from_json, is_plan_file, read_text
-from sapool.ir.survey import Survey
 from sapool.ir.validation import check, check_survey
 from sapool.model import CompiledModel, Origin
 from sapool.passes import rewrite
@@ -32,6 +27,7 @@ from sapool.passes.driver import Watcher
 from sapool.passes.measure import measure
 from sapool.passes.record import Log
 from sapool.passes.verify import verify
+from sapool.planning import plan_on, source_of
 from sapool.weights.authors import convert, in_our_names
 from sapool.weights.files import read_state_dict
 from sapool.weights.transfer import transfer
@@ -76,28 +72,12 @@ def compile(
     """
     options = Options(dialect, num_classes, in_chans, image_size, features_only, out_indices)  # type: ignore[arg-type]
     architecture = text if isinstance(text, Architecture) else parse(text, own=backbone is not None)
-    source = _source(architecture.backbone, backbone, dialect)
-    plan = _plan(architecture, source, options)
+    source = source_of(architecture.backbone, backbone, dialect)
+    plan = plan_on(architecture, source, options)
     try:
         return _executed(plan, source, weights, backbone)
     except PlanError as error:  # what was planned here is ours to carry out
         raise AssertionError(f"{plan.architecture}: {error}") from error
-
-
-def make_plan(text: str | Architecture, *, backbone: nn.Module | None = None, **options: Any) -> Plan:
-    """What will be done for an architecture: a plan to print, to edit, and to execute.
-
-    Args:
-        text: an architecture string, or a parsed one.
-        backbone: a network of your own, as for `compile`.
-        options: `num_classes`, `in_chans`, `image_size`, `dialect`, `features_only`, `out_indices`, as for `compile`.
-
-    Raises:
-        ArchitectureError, InputError: as `compile`.
-    """
-    architecture = text if isinstance(text, Architecture) else parse(text, own=backbone is not None)
-    given = _options(options)
-    return _plan(architecture, _source(architecture.backbone, backbone, given.dialect), given)
 
 
 def execute(
@@ -123,81 +103,10 @@ def execute(
     """
     check_passes(without)
     _check_text(plan, own=backbone is not None)
-    source = _source(plan.backbone, backbone, plan.options.dialect)
+    source = source_of(plan.backbone, backbone, plan.options.dialect)
     check(plan)
     check_survey(plan.survey, source.survey)
     return _executed(plan, source, weights, backbone, without, watch)
-
-
-def plan_for(text: str | Plan, **options: Any) -> Plan:
-    """The plan of a text, or of a plan's file where the text names one; `options` take the place of the plan's own.
-
-    Raises:
-        InputError: it can't be read or planned.
-    """
-    if isinstance(text, Plan) or is_plan_file(text):
-        plan = text if isinstance(text, Plan) else read_plan(text)
-        return plan.with_options(**options)
-    return make_plan(text, **options)
-
-
-def read_plan(path: str | Path) -> Plan:
-    """Reads the file that `sapoolc compile TEXT -o plan.json` wrote, of this version or an earlier one.
-
-    Raises:
-        InputError: it isn't a plan, or can't be read.
-    """
-    found = from_json(read_text(path), str(path))
-    return _renewed(found) if isinstance(found, EarlierPlan) else found
-
-
-def _renewed(earlier: EarlierPlan) -> Plan:
-    """A plan of the format before this one, which didn't say what was found in the backbone."""
-    plan = make_plan(earlier.architecture, **earlier.options)
-    for site in earlier.sites:
-        now = next((found for found in plan.sites if found.name == site["name"]), None)
-        kind = site["kind"] or "skip"
-        if now is None or (kind, site["stride"]) == (now.pool.kind if now.pool else "skip", now.stride):
-            continue
-        numbers = {name: site[name] for name in ("heads", "patch") if site[name] is not None}
-        plan = plan.with_pool(site["name"], kind, stride=site["stride"], window=site["window"] is not False, **numbers)
-    return plan
-
-
-def edits(plan: Plan) -> tuple[str, ...]:
-    """Where a plan differs from what its text says, in words: `stage3.pool.kind: nlp -> lip`."""
-    own = planner.make_plan(parse(plan.architecture), plan.survey, plan.options)
-    if own.sites == tuple(replace(site, map=None) for site in plan.sites):
-        return ()
-    pairs = zip(own.sites, plan.sites, strict=True)
-    return tuple(
-        f"{name}: {json.dumps(before)} -> {json.dumps(after)}"
-        for ours, theirs in pairs
-        for name, before, after in _differences(ours.name, asdict(ours), asdict(replace(theirs, map=None)))
-    )
-
-
-def _differences(name: str, before: Any, after: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        return [found for key in before for found in _differences(f"{name}.{key}", before[key], after[key])]
-    return [] if before == after else [(name, before, after)]
-
-
-def survey(backbone: str | nn.Module) -> Survey:
-    """What there is to rewrite in a backbone: its stem, its stages and their strides, as measured.
-
-    Args:
-        backbone: a name of the catalogue, `timm:NAME`, or a network of your own.
-
-    Raises:
-        InputError: there is no such backbone, or it can't be rewritten; says why.
-    """
-    if isinstance(backbone, nn.Module):
-        return Given(backbone).survey
-    if backbone not in BACKBONES and not backbone.startswith(TIMM):
-        hint = did_you_mean(backbone, BACKBONES)
-        raise InputError(f"there is no backbone '{backbone}' (sapoolc list backbones).{hint}")
-    return Named(backbone).survey
 
 
 def baseline(plan: Plan, own: nn.Module | None = None) -> fx.GraphModule:
@@ -230,32 +139,6 @@ def convert_reference_state_dict(
     with torch.device("meta"):
         model = compile(parsed, dialect="paper")
     return convert(state_dict, model.state_dict(), model.plan)
-
-
-def _options(given: dict[str, Any]) -> Options:
-    unknown = [name for name in given if name not in Options.__dataclass_fields__]
-    if unknown:
-        raise TypeError(f"there is no option {unknown[0]}.{did_you_mean(unknown[0], Options.__dataclass_fields__)}")
-    return Options(**given)
-
-
-def _source(name: str, backbone: nn.Module | None, dialect: Dialect) -> Source:
-    if dialect == "paper" and name not in PUBLISHED:
-        known = ", ".join(PUBLISHED)
-        raise InputError(f"dialect: 'paper' is of the published networks, {known}; {name} isn't one of them")
-    if backbone is None:
-        return Named(name)
-    if name != OWN:
-        raise InputError(f"with a backbone of your own the text has no name for one: leave out '{name}', or backbone=")
-    return Given(backbone)
-
-
-def _plan(architecture: Architecture, source: Source, options: Options) -> Plan:
-    check_strides(architecture, source.survey.unchanged)
-    if isinstance(source, Given):
-        classes = source.classes(options.image_size, features_only=options.features_only)
-        options = replace(options, num_classes=classes, in_chans=source.channels())
-    return planner.make_plan(architecture, source.survey, options)
 
 
 def _check_text(plan: Plan, *, own: bool) -> None:

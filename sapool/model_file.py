@@ -11,12 +11,13 @@ from torch import nn
 from sapool.analysis.shapes import on_meta
 from sapool.catalogue.backbones import OWN
 from sapool.catalogue.passes import PASSES
-from sapool.compiler import execute, make_plan
+from sapool.compiler import execute
 from sapool.errors import InputError, WeightsError
 from sapool.inference import optimize
 from sapool.ir.plan import Plan
 from sapool.ir.plan_file import EarlierPlan, from_json
 from sapool.model import CompiledModel
+from sapool.planning import make_plan
 from sapool.weights.atomic import replacing
 from sapool.weights.files import read_checkpoint
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sapool
-from sapool.compiler import survey
 from sapool.cost.comparison import compare
 from sapool.errors import ArchitectureError, InputError
+from sapool.planning import survey
 from sapool.poolings.window import MaxPool
 from tests.passes.tiny import Block, Net
 

@@ -10,8 +10,8 @@ from torchvision import models
 import sapool
 from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.builders import build
-from sapool.compiler import survey
 from sapool.errors import InputError
+from sapool.planning import survey
 from sapool.weights.transfer import transfer
 from tests import laws
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import sapool
-from sapool.compiler import survey
 from sapool.errors import ArchitectureError, InputError, WeightsError
+from sapool.planning import survey
 from sapool.weights.transfer import transfer
 from sapoolc import main
 from tests import laws

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 import sapool
-from sapool.compiler import edits
 from sapool.errors import InputError, PlanError
 from sapool.ir.plan import Plan
 from sapool.ir.plan_file import from_json
+from sapool.planning import edits
 from sapool.poolings.lip import LocalImportancePool
 from sapool.poolings.self_attentive import SelfAttentivePool
 
