@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.graph_module import reduce_graph_module
 
-from sapool.analysis.trace import keep_order
+from sapool.analysis.trace import TRACING, keep_order
 from sapool.grammar import parse
 from sapool.ir.architecture import Architecture
 from sapool.ir.plan import Plan
@@ -110,7 +110,8 @@ class CompiledModel(fx.GraphModule):
 def _unpickle(
     body: dict[str, Any], imports: str, origin: Origin, stamps: list[tuple[str, dict[str, str]]]
 ) -> CompiledModel:
-    module = reduce_graph_module(body, imports)
+    with TRACING:
+        module = reduce_graph_module(body, imports)
     assert isinstance(module, fx.GraphModule)
     for node, (name, stamp) in zip(module.graph.nodes, stamps, strict=True):
         node.name = name
