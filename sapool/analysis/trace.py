@@ -38,8 +38,8 @@ class Tracer(fx.Tracer):
         self.leaves = (*_LEAVES, *leaves)
         self.thread = threading.get_ident()
 
-    # For the time of a trace, torch.fx puts wrappers around the calls and attributes of every module in the process. What
-    # other threads do meanwhile goes through them as if they weren't there.
+    # For the time of a trace, torch.fx puts wrappers around the calls and attributes of every module in the process.
+    # What other threads do meanwhile goes through them as if they weren't there.
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """Notes a call of a module; other threads just make it."""
