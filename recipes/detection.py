@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sapool.recipes.settings import Networked, Optimizer, Section
+from sapool.recipes.settings import (
+    Folder,
+    Gamma,
+    MinLR,
+    NetworkRecipe,
+    Optimizer,
+    ScheduleName,
+    Section,
+    WarmupStart,
+)
 
 PUBLISHED_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light")
 """The classes of COCO that the published detectors were trained on."""
@@ -37,7 +45,7 @@ class DetectionData(Section):
     """Images with boxes, in COCO's format."""
 
     name: Literal["coco", "coco_folder", "digits-detection"] = Field(description="the data set")
-    root: str | None = Field(None, description="its folder (default: sapool/data/NAME in the cache)")
+    root: Folder = Field(None, description="its folder (default: sapool/data/NAME in the cache)")
     train_annotations: str = Field("", description="under root; COCO's JSON")
     train_images: str = Field("", description="under root; the folder that file names are relative to")
     val_annotations: str = Field("", description="under root; COCO's JSON")
@@ -61,11 +69,6 @@ class DetectionData(Section):
             return value
         return {**dict(zip(PLACES, _LAYOUTS[value["name"]], strict=True)), **value}
 
-    @field_validator("root")
-    @classmethod
-    def _home(cls, value: str | None) -> str | None:
-        return None if value is None else str(Path(value).expanduser().absolute())
-
     @field_validator("image_size")
     @classmethod
     def _possible(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -77,12 +80,12 @@ class DetectionData(Section):
 class DetectionSchedule(Section):
     """How the learning rate falls, by epochs; warm-up is by steps."""
 
-    name: Literal["constant", "step", "cosine"] = "step"
+    name: ScheduleName = "step"
     milestones: tuple[int, ...] = Field((8, 11), description="for step: epochs after which the rate falls")
-    gamma: float = Field(0.1, gt=0, le=1, description="for step: by which it is multiplied there")
+    gamma: Gamma = 0.1
     warmup_steps: int = Field(0, ge=0, description="steps in which the rate rises to lr first")
-    warmup_start: float = Field(0.001, gt=0, le=1, description="the part of lr with which that begins")
-    min_lr: float = Field(0.0, ge=0, description="for cosine: where it ends")
+    warmup_start: WarmupStart = 0.001
+    min_lr: MinLR = 0.0
 
     @field_validator("milestones")
     @classmethod
@@ -106,7 +109,7 @@ class DetectionTrain(Section):
     log_every: int = Field(50, ge=1, description="steps between rows of the metrics")
 
 
-class DetectionRecipe(Networked):
+class DetectionRecipe(NetworkRecipe):
     """A detection recipe of `sapoolc train`. Without a section `optimizer` or `schedule` the base's own holds.
 
     Attributes:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sapool.catalogue.data_sets import DATA_SETS, Augmentation
 from sapool.catalogue.diagnostics import CODES, check_codes
 from sapool.grammar import parse
-from sapool.ir.plan import Dialect
 
 Channels = tuple[float, float, float]
+
+
+def _absolute(value: str | None) -> str | None:
+    return None if value is None else str(Path(value).expanduser().absolute())
+
+
+Folder = Annotated[str | None, AfterValidator(_absolute)]
+"""A folder, wherever the recipe is read."""
+
+# What every learning-rate schedule has, with each kind of recipe's own defaults and units.
+ScheduleName = Literal["constant", "step", "cosine"]
+Gamma = Annotated[float, Field(gt=0, le=1, description="for step: by which it is multiplied there")]
+WarmupStart = Annotated[float, Field(gt=0, le=1, description="the part of lr with which that begins")]
+MinLR = Annotated[float, Field(ge=0, description="for cosine: where it ends")]
 
 
 def _known_names(schema: dict[str, Any]) -> None:
@@ -30,7 +43,7 @@ class Data(Section):
     """What is learned."""
 
     name: str = Field(description="the data set", json_schema_extra=_known_names)
-    root: str | None = Field(
+    root: Folder = Field(
         None, description="the folder that holds it, or that it is downloaded to (default: sapool/data in the cache)"
     )
     image_size: int = Field(0, ge=8, description="side of the images in pixels (default: the data set's)")
@@ -69,11 +82,6 @@ class Data(Section):
             raise ValueError("expected positive numbers")
         return value
 
-    @field_validator("root")
-    @classmethod
-    def _home(cls, value: str | None) -> str | None:
-        return None if value is None else str(Path(value).expanduser().absolute())
-
 
 class Optimizer(Section):
     """How weights follow gradients; names and defaults are torch.optim's."""
@@ -93,16 +101,16 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """How the learning rate falls, step by step of the optimiser."""
+    """How the learning rate falls, step by step of the optimizer."""
 
-    name: Literal["constant", "step", "cosine"] = "step"
+    name: ScheduleName = "step"
     milestones: tuple[float, ...] = Field(
         (0.6, 0.8, 0.9), description="for step: parts of the epochs after which the rate falls"
     )
-    gamma: float = Field(0.2, gt=0, le=1, description="for step: by which it is multiplied there")
+    gamma: Gamma = 0.2
     warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the rate rises to lr first")
-    warmup_start: float = Field(0.01, gt=0, le=1, description="the part of lr with which that begins")
-    min_lr: float = Field(0.0, ge=0, description="for cosine: where it ends")
+    warmup_start: WarmupStart = 0.01
+    min_lr: MinLR = 0.0
 
     @field_validator("milestones")
     @classmethod
@@ -150,7 +158,7 @@ class Train(Section):
         return self
 
 
-class Networked(Section):
+class NetworkRecipe(Section):
     """What a recipe of any kind names first.
 
     Attributes:
@@ -159,7 +167,9 @@ class Networked(Section):
 
     title: str = Field("run", exclude=True)
     architecture: str = Field(description="an architecture string")
-    dialect: Dialect = Field("torchvision", description="paper for the published network where the two differ")
+    dialect: Literal["torchvision", "paper"] = Field(
+        "torchvision", description="paper for the published network where the two differ"
+    )
 
     @field_validator("architecture")
     @classmethod
@@ -167,7 +177,7 @@ class Networked(Section):
         return str(parse(value))
 
 
-class Recipe(Networked):
+class Recipe(NetworkRecipe):
     """A recipe of `sapoolc train`, with every setting.
 
     Attributes:
@@ -180,7 +190,7 @@ class Recipe(Networked):
     )
     acknowledge: tuple[str, ...] = Field(
         (),
-        description="codes of findings that are known, see docs/diagnostics.md",
+        description="codes of diagnostics that are known, see docs/diagnostics.md",
         json_schema_extra={"items": {"enum": list(CODES)}},
     )
     data: Data
