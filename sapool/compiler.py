@@ -24,6 +24,7 @@ from sapool.passes import rewrite
 from sapool.passes.record import Log
 from sapool.passes.verify import verify
 from sapool.weights.authors import in_our_names
+from sapool.weights.initialization import initialize
 from sapool.weights.transfer import read_checkpoint, state_dict_in, transfer
 
 
@@ -82,6 +83,7 @@ def compile(
         own=None if backbone is None else on_meta(backbone),
     )
     model = CompiledModel.of(module, origin)
+    initialize(model, model.plan)
     if weights is not None:
         loaded = published(plan.backbone) if weights == "DEFAULT" else _read(weights, architecture)
         model.with_transfer(transfer(model, loaded))
