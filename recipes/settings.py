@@ -49,6 +49,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+def positive(value: Channels) -> Channels:
+    """What channels are divided by.
+
+    Raises:
+        ValueError: one can't be.
+    """
+    if min(value) <= 0:
+        raise ValueError("expected positive numbers")
+    return value
+
+
 class Data(Section):
     """What is learned."""
 
@@ -92,9 +103,7 @@ class Data(Section):
     @field_validator("std")
     @classmethod
     def _positive(cls, value: Channels) -> Channels:
-        if min(value) <= 0:
-            raise ValueError("expected positive numbers")
-        return value
+        return positive(value)
 
 
 class Optimizer(Section):

@@ -17,6 +17,7 @@ from torch import Tensor
 from sapool.compiler import compile
 from sapool.errors import InputError, WeightsError, did_you_mean
 from sapool.grammar import parse
+from sapool.runs.folder import recipe_of
 from sapool.weights.authors import in_our_names
 from sapool.weights.transfer import read_checkpoint, state_dict_in
 
@@ -51,7 +52,7 @@ def pretrained(source: str, architecture: str, prefix: str | None = None) -> dic
     """The weights that an `init_cfg` names, under the backbone's own keys.
 
     Args:
-        source: a file, an address, "DEFAULT", or "torchvision://NAME".
+        source: a file, an address, "DEFAULT", "torchvision://NAME", or the folder of a classifier's finished run.
         architecture: of the network that gets them.
         prefix: take only the keys under it, and cut it off.
 
@@ -62,7 +63,7 @@ def pretrained(source: str, architecture: str, prefix: str | None = None) -> dic
         model = compile(architecture, weights="DEFAULT")
         state, known = model.state_dict(), model.transfer.transferred if model.transfer else ()
         return {key: state[key] for key in known}
-    file = _fetched(source)
+    file = _of_run(Path(source)) if Path(source).is_dir() else _fetched(source)
     state = state_dict_in(read_checkpoint(file), file)
     if prefix:
         prefix = prefix.rstrip(".") + "."
@@ -70,6 +71,17 @@ def pretrained(source: str, architecture: str, prefix: str | None = None) -> dic
         if not state:
             raise WeightsError(f"{source} has no keys that begin with '{prefix}'")
     return in_our_names(state, parse(architecture))
+
+
+def _of_run(path: Path) -> Path:
+    """The best model of a classifier's run."""
+    recipe, best = recipe_of(path), path / "model.pt"
+    if not best.is_file():
+        raise WeightsError(
+            f"the run of {recipe.architecture} in {path} isn't finished: it has no model.pt; sapoolc train --resume "
+            f"--run-dir {path}"
+        )
+    return best
 
 
 def _fetched(source: str) -> Path:
