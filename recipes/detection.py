@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sapool.recipes.settings import Networked, Optimizer, Section
+from sapool.recipes.settings import (
+    Channels,
+    Folder,
+    Gamma,
+    MinLR,
+    NetworkRecipe,
+    Optimizer,
+    ScheduleName,
+    Section,
+    WarmupStart,
+    positive,
+)
 
 PUBLISHED_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light")
 """The classes of COCO that the published detectors were trained on."""
@@ -29,6 +39,15 @@ class Detector(Section):
         None, description="which maps the detector sees, from 0 (default: the deepest map of each size, as many as the "
         "base's neck takes)"
     )  # fmt: skip
+    stages_only: bool = Field(
+        False, description="without out_indices, leave a last convolution behind the stages out of the choice"
+    )
+    neck_channels: tuple[int, ...] | None = Field(
+        None, description="channels that the neck puts out, in the order in which it is told them (default: the base's)"
+    )
+    head_channels: tuple[int, ...] | None = Field(
+        None, description="channels inside the head, for each level (default: the base's)"
+    )
     frozen_stages: int = Field(-1, ge=-1, description="-1 trains all; 0 freezes the stem, k the first k stages too")
     norm_eval: bool = Field(False, description="the backbone's batch norms keep their statistics")
 
@@ -37,7 +56,7 @@ class DetectionData(Section):
     """Images with boxes, in COCO's format."""
 
     name: Literal["coco", "coco_folder", "digits-detection"] = Field(description="the data set")
-    root: str | None = Field(None, description="its folder (default: sapool/data/NAME in the cache)")
+    root: Folder = Field(None, description="its folder (default: sapool/data/NAME in the cache)")
     train_annotations: str = Field("", description="under root; COCO's JSON")
     train_images: str = Field("", description="under root; the folder that file names are relative to")
     val_annotations: str = Field("", description="under root; COCO's JSON")
@@ -51,6 +70,10 @@ class DetectionData(Section):
     augment: Literal["base", "flip", "none"] = Field(
         "base", description="how training images are varied: as the base does, mirrored at random, or not at all"
     )
+    mean: Channels = Field(
+        (0.485, 0.456, 0.406), description="of the channels, from 0 to 1, red first; ImageNet's unless given"
+    )
+    std: Channels = Field((0.229, 0.224, 0.225), description="of the channels; ImageNet's unless given")
     workers: int = Field(0, ge=0, description="processes that load data, for training and for validation")
 
     @model_validator(mode="before")
@@ -61,10 +84,10 @@ class DetectionData(Section):
             return value
         return {**dict(zip(PLACES, _LAYOUTS[value["name"]], strict=True)), **value}
 
-    @field_validator("root")
+    @field_validator("std")
     @classmethod
-    def _home(cls, value: str | None) -> str | None:
-        return None if value is None else str(Path(value).expanduser().absolute())
+    def _positive(cls, value: Channels) -> Channels:
+        return positive(value)
 
     @field_validator("image_size")
     @classmethod
@@ -77,12 +100,12 @@ class DetectionData(Section):
 class DetectionSchedule(Section):
     """How the learning rate falls, by epochs; warm-up is by steps."""
 
-    name: Literal["constant", "step", "cosine"] = "step"
+    name: ScheduleName = "step"
     milestones: tuple[int, ...] = Field((8, 11), description="for step: epochs after which the rate falls")
-    gamma: float = Field(0.1, gt=0, le=1, description="for step: by which it is multiplied there")
+    gamma: Gamma = 0.1
     warmup_steps: int = Field(0, ge=0, description="steps in which the rate rises to lr first")
-    warmup_start: float = Field(0.001, gt=0, le=1, description="the part of lr with which that begins")
-    min_lr: float = Field(0.0, ge=0, description="for cosine: where it ends")
+    warmup_start: WarmupStart = 0.001
+    min_lr: MinLR = 0.0
 
     @field_validator("milestones")
     @classmethod
@@ -103,10 +126,11 @@ class DetectionTrain(Section):
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     sync_batchnorm: bool = Field(False, description="batch norm over the processes' batches together")
     validate_every: int = Field(1, ge=1, description="epochs between measurements of AP")
+    save_every: int = Field(1, ge=1, description="epochs between checkpoints to resume from")
     log_every: int = Field(50, ge=1, description="steps between rows of the metrics")
 
 
-class DetectionRecipe(Networked):
+class DetectionRecipe(NetworkRecipe):
     """A detection recipe of `sapoolc train`. Without a section `optimizer` or `schedule` the base's own holds.
 
     Attributes:
@@ -114,7 +138,9 @@ class DetectionRecipe(Networked):
     """
 
     weights: str | None = Field(
-        None, description="DEFAULT for published weights of the backbone, a checkpoint's path or address"
+        None,
+        description="DEFAULT for published weights of the backbone, a checkpoint's path or address, or the folder of a "
+        "classifier's finished run",
     )
     detector: Detector
     data: DetectionData

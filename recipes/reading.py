@@ -176,7 +176,7 @@ def _value(text: str) -> Any:
 
 
 def _explain(problem: Any, kind: type[BaseModel]) -> str:
-    """One sentence for one of pydantic's findings about a kind of recipe."""
+    """One sentence for one of pydantic's errors about a kind of recipe."""
     place = [str(part) for part in problem["loc"]]
     name = ".".join(place)
     if problem["type"] == "extra_forbidden":
@@ -188,7 +188,7 @@ def _explain(problem: Any, kind: type[BaseModel]) -> str:
         return f"{name}: {cause}"
     said = str(cause or problem["msg"])
     where = f"{name}: " if name else ""
-    # A finding about a whole section would print all of it.
+    # An error about a whole section would print all of it.
     shown = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
     return f"{where}{said[0].lower()}{said[1:]}{shown}"
 

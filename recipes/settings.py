@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from sapool.catalogue.data_sets import DATA_SETS, Augmentation
 from sapool.catalogue.diagnostics import CODES, check_codes
 from sapool.grammar import parse
-from sapool.ir.options import Dialect
 
 Channels = tuple[float, float, float]
+
+
+def _absolute(value: str | None) -> str | None:
+    return None if value is None else str(Path(value).expanduser().absolute())
+
+
+Folder = Annotated[str | None, AfterValidator(_absolute)]
+"""A folder, wherever the recipe is read."""
+
+# What every learning-rate schedule has, with each kind of recipe's own defaults and units.
+ScheduleName = Literal["constant", "step", "cosine"]
+Gamma = Annotated[float, Field(gt=0, le=1, description="for step: by which it is multiplied there")]
+WarmupStart = Annotated[float, Field(gt=0, le=1, description="the part of lr with which that begins")]
+MinLR = Annotated[float, Field(ge=0, description="for cosine: where it ends")]
 
 
 def _known_names(schema: dict[str, Any]) -> None:
@@ -26,11 +49,22 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+def positive(value: Channels) -> Channels:
+    """What channels are divided by.
+
+    Raises:
+        ValueError: one can't be.
+    """
+    if min(value) <= 0:
+        raise ValueError("expected positive numbers")
+    return value
+
+
 class Data(Section):
     """What is learned."""
 
     name: str = Field(description="the data set", json_schema_extra=_known_names)
-    root: str | None = Field(
+    root: Folder = Field(
         None, description="the folder that holds it, or that it is downloaded to (default: sapool/data in the cache)"
     )
     image_size: int = Field(0, ge=8, description="side of the images in pixels (default: the data set's)")
@@ -40,6 +74,9 @@ class Data(Section):
     workers: int = Field(0, ge=0, description="processes that load data")
     augment: Augmentation = Field("none", description="how training images are cropped (default: the data set's way)")
     flip: bool = Field(False, description="mirror training images at random (default: the data set's way)")
+    crop_ratio: float = Field(
+        1.0, gt=0, le=1, description="for testing, what the centre crop keeps of a side (default: the data set's)"
+    )
     mean: Channels = Field((0.5, 0.5, 0.5), description="of the channels, from 0 to 1 (default: the data set's)")
     std: Channels = Field((0.5, 0.5, 0.5), description="of the channels (default: the data set's)")
     randaugment: int = Field(0, ge=0, le=10, description="RandAugment operations an image; 0 for none")
@@ -54,7 +91,8 @@ class Data(Section):
         if not isinstance(value, dict) or value.get("name") not in DATA_SETS:
             return value
         own = DATA_SETS[value["name"]]
-        given = {"image_size": own.size, "augment": own.augment, "flip": own.flip, "mean": own.mean, "std": own.std}
+        names = ("augment", "flip", "mean", "std", "crop_ratio")
+        given = {"image_size": own.size, **{name: getattr(own, name) for name in names}}
         return {**given, **value}
 
     @field_validator("name")
@@ -65,14 +103,7 @@ class Data(Section):
     @field_validator("std")
     @classmethod
     def _positive(cls, value: Channels) -> Channels:
-        if min(value) <= 0:
-            raise ValueError("expected positive numbers")
-        return value
-
-    @field_validator("root")
-    @classmethod
-    def _home(cls, value: str | None) -> str | None:
-        return None if value is None else str(Path(value).expanduser().absolute())
+        return positive(value)
 
 
 class Optimizer(Section):
@@ -93,16 +124,16 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """How the learning rate falls, step by step of the optimiser."""
+    """How the learning rate falls, step by step of the optimizer."""
 
-    name: Literal["constant", "step", "cosine"] = "step"
+    name: ScheduleName = "step"
     milestones: tuple[float, ...] = Field(
         (0.6, 0.8, 0.9), description="for step: parts of the epochs after which the rate falls"
     )
-    gamma: float = Field(0.2, gt=0, le=1, description="for step: by which it is multiplied there")
+    gamma: Gamma = 0.2
     warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the rate rises to lr first")
-    warmup_start: float = Field(0.01, gt=0, le=1, description="the part of lr with which that begins")
-    min_lr: float = Field(0.0, ge=0, description="for cosine: where it ends")
+    warmup_start: WarmupStart = 0.01
+    min_lr: MinLR = 0.0
 
     @field_validator("milestones")
     @classmethod
@@ -112,11 +143,40 @@ class Schedule(Section):
         return value
 
 
+def _which_devices(value: object) -> object:
+    """How many devices, or their numbers; `0,1` on a command line is two numbers."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(,\d+)+", value):
+        value = [int(number) for number in value.split(",")]
+    if isinstance(value, (list, tuple)):
+        possible = all(type(number) is int and number >= 0 for number in value) and 0 < len(value) == len(set(value))
+    else:
+        possible = type(value) is int and value > 0
+    if not possible:
+        raise ValueError("expected how many devices, or the different numbers of some, such as 0,1")
+    return value
+
+
+Devices = Annotated[
+    int | tuple[int, ...],
+    BeforeValidator(_which_devices),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+            ]
+        }
+    ),
+]
+"""How many devices, or which."""
+
+
 class Train(Section):
     """How long, how much at once, on what."""
 
     epochs: int = Field(300, ge=1)
     batch_size: int = Field(8, ge=2, description="images in a batch of one process; batch norm needs two")
+    drop_last: bool = Field(True, description="leave out an epoch's last batch where it is smaller than the others")
     steps_per_epoch: int | None = Field(None, ge=1, description="batches in an epoch (default: the whole data set)")
     accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
     seed: int = Field(0, ge=0, lt=2**32)
@@ -132,13 +192,18 @@ class Train(Section):
     channels_last: bool = False
     compile: bool = Field(False, description="torch.compile")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    devices: int = Field(1, ge=1, description="processes on each machine, one a GPU")
+    devices: Devices = Field(1, description="processes on each machine, one a GPU; or the GPUs' numbers, as in 0,1")
     nodes: int = Field(1, ge=1, description="machines")
     strategy: Literal["auto", "ddp", "fsdp"] = Field("auto", description="Lightning's; auto is ddp for many devices")
     sync_batchnorm: bool = Field(False, description="batch norm over the processes' batches together")
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints inside an epoch")
     log_every: int = Field(50, ge=1, description="steps between rows of the metrics")
     profile: bool = Field(False, description="write Lightning's profile of the run to profile.txt")
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.nodes * (self.devices if isinstance(self.devices, int) else len(self.devices))
 
     @model_validator(mode="after")
     def _possible(self) -> Train:
@@ -150,7 +215,7 @@ class Train(Section):
         return self
 
 
-class Networked(Section):
+class NetworkRecipe(Section):
     """What a recipe of any kind names first.
 
     Attributes:
@@ -159,7 +224,9 @@ class Networked(Section):
 
     title: str = Field("run", exclude=True)
     architecture: str = Field(description="an architecture string")
-    dialect: Dialect = Field("torchvision", description="paper for the published network where the two differ")
+    dialect: Literal["torchvision", "paper"] = Field(
+        "torchvision", description="paper for the published network where the two differ"
+    )
 
     @field_validator("architecture")
     @classmethod
@@ -167,7 +234,7 @@ class Networked(Section):
         return str(parse(value))
 
 
-class Recipe(Networked):
+class Recipe(NetworkRecipe):
     """A recipe of `sapoolc train`, with every setting.
 
     Attributes:
@@ -180,7 +247,7 @@ class Recipe(Networked):
     )
     acknowledge: tuple[str, ...] = Field(
         (),
-        description="codes of findings that are known, see docs/diagnostics.md",
+        description="codes of diagnostics that are known, see docs/diagnostics.md",
         json_schema_extra={"items": {"enum": list(CODES)}},
     )
     data: Data

@@ -30,6 +30,7 @@ from sapool.passes.verify import verify
 from sapool.planning import plan_on, source_of
 from sapool.weights.authors import convert, in_our_names
 from sapool.weights.files import read_state_dict
+from sapool.weights.initialization import initialize
 from sapool.weights.transfer import transfer
 
 Weights = Literal["DEFAULT"] | str | Path | Mapping[str, Tensor]
@@ -182,6 +183,7 @@ def _executed(
         own=None if backbone is None else on_meta(backbone),
     )
     model = CompiledModel.of(module, origin)
+    initialize(model, model.plan)
     if weights is not None:
         loaded = (
             published(plan.backbone) if isinstance(weights, str) and weights == "DEFAULT" else _read(weights, model)

@@ -29,7 +29,7 @@ from sapool.classify.checkpoint_io import Storage, unwritable
 from sapool.classify.data.module import DataModule
 from sapool.classify.fold import fold_temperature
 from sapool.classify.lightning_module import SELECTION_NAMES, Classification
-from sapool.classify.published import PRACTICE, published_accuracy
+from sapool.classify.published import PRACTICE, compare_with_published
 from sapool.classify.sync_norm import CPUSync
 from sapool.cli.tables import console, count, show_findings, show_table
 from sapool.compiler import compile
@@ -131,7 +131,7 @@ def make_trainer(recipe: Recipe, path: Path | None, keeping: list[Callback], *, 
         callbacks.append(EMAWeightAveraging(decay=settings.ema))
     if settings.temperature_epochs:
         callbacks.append(Temperature(settings.temperature_epochs))
-    many = settings.devices * settings.nodes > 1 or settings.strategy != "auto"
+    many = settings.processes > 1 or settings.strategy != "auto"
     on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
     own_sync = settings.sync_batchnorm and many and on_cpu
     plugins: list[Any] = [Storage(), *([CPUSync()] if own_sync else [])]
@@ -147,7 +147,8 @@ def make_trainer(recipe: Recipe, path: Path | None, keeping: list[Callback], *, 
         kept = {"logger": loggers, "max_epochs": settings.epochs, "profiler": profiler, "default_root_dir": path}
     return L.Trainer(
         accelerator=settings.accelerator,
-        devices=settings.devices,
+        # Numbers are GPUs'; on the CPU there are as many processes.
+        devices=settings.processes // settings.nodes if on_cpu else _listed(settings.devices),
         num_nodes=settings.nodes,
         strategy=settings.strategy,
         precision=settings.precision,
@@ -163,6 +164,10 @@ def make_trainer(recipe: Recipe, path: Path | None, keeping: list[Callback], *, 
         use_distributed_sampler=False,  # the data module has its own
         **kept,
     )
+
+
+def _listed(devices: int | tuple[int, ...]) -> int | list[int]:
+    return devices if isinstance(devices, int) else list(devices)
 
 
 def _step_of(last: Path | None) -> int:
@@ -223,11 +228,16 @@ def _finish(
         else "of the epoch that is best on held-out training images",
         "training_seconds": round(seconds, 1),
     }
-    published = published_accuracy(recipe)
-    if published is not None:
-        summary |= {"published_test_accuracy": published, "published_is": PRACTICE}
+    published = compare_with_published(recipe)
+    if published is not None and not published.differences:
+        summary |= {"published_test_accuracy": published.row.accuracy, "published_is": PRACTICE}
+    elif published is not None:
+        summary |= {"published_otherwise": published.row.accuracy, "published_differs": list(published.differences)}
     write_text(path / "summary.json", json.dumps(summary, indent=2) + "\n")
-    rows = [(key.replace("_", " "), str(value)) for key, value in summary.items()]
+    rows = [
+        (key.replace("_", " "), "; ".join(value) if isinstance(value, list) else str(value))
+        for key, value in summary.items()
+    ]
     if recipe.select == "test":
         rows = [(f"{name} (selected on test)" if name.startswith("test ") else name, value) for name, value in rows]
     show_table(console(), ("result", "value"), rows)

@@ -18,6 +18,7 @@ from torch import Tensor
 from sapool.catalogue.builders import published
 from sapool.errors import InputError, WeightsError, did_you_mean
 from sapool.ir.plan import Plan
+from sapool.runs.folder import recipe_of
 from sapool.weights.authors import in_our_names
 from sapool.weights.files import read_checkpoint, state_dict_in
 
@@ -52,7 +53,7 @@ def pretrained(source: str, keys: Iterable[str], plan: Plan, prefix: str | None 
     """The weights that an `init_cfg` names, under the backbone's own keys.
 
     Args:
-        source: a file, an address, "DEFAULT", or "torchvision://NAME".
+        source: a file, an address, "DEFAULT", "torchvision://NAME", or the folder of a classifier's finished run.
         keys: of the network that gets them.
         plan: of that network.
         prefix: take only the keys under it, and cut it off.
@@ -62,7 +63,7 @@ def pretrained(source: str, keys: Iterable[str], plan: Plan, prefix: str | None 
     """
     if source == "DEFAULT":
         return published(plan.backbone)
-    file = _fetched(source)
+    file = _of_run(Path(source)) if Path(source).is_dir() else _fetched(source)
     state = state_dict_in(read_checkpoint(file), file)
     if prefix:
         prefix = prefix.rstrip(".") + "."
@@ -70,6 +71,17 @@ def pretrained(source: str, keys: Iterable[str], plan: Plan, prefix: str | None 
         if not state:
             raise WeightsError(f"{source} has no keys that begin with '{prefix}'")
     return in_our_names(state, keys, plan)
+
+
+def _of_run(path: Path) -> Path:
+    """The best model of a classifier's run."""
+    recipe, best = recipe_of(path), path / "model.pt"
+    if not best.is_file():
+        raise WeightsError(
+            f"the run of {recipe.architecture} in {path} isn't finished: it has no model.pt; sapoolc train --resume "
+            f"--run-dir {path}"
+        )
+    return best
 
 
 def _fetched(source: str) -> Path:
