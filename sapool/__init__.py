@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sapool.model import CompiledModel as CompiledModel
     from sapool.model_file import load as load
     from sapool.model_file import save as save
+    from sapool.tasks import open_run as open_run
     from sapool.weights.authors import convert_reference_state_dict as convert_reference_state_dict
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "compile": "sapool.compiler",
     "convert_reference_state_dict": "sapool.weights.authors",
     "load": "sapool.model_file",
+    "open_run": "sapool.tasks",
     "optimize": "sapool.inference",
     "parse": "sapool.grammar",
     "save": "sapool.model_file",
@@ -56,6 +58,7 @@ __all__ = [
     "compile",
     "convert_reference_state_dict",
     "load",
+    "open_run",
     "optimize",
     "parse",
     "save",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.table import Table
+from rich.table import Table as Grid
 
 from sapool.analysis.survey import Strides, Survey
 from sapool.catalogue.backbones import PLACES
@@ -21,6 +22,7 @@ from sapool.cost.memory import Memory
 from sapool.ir.plan import COLUMNS, table
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
+from sapool.runs.results import Table
 
 
 class _Output(Console):
@@ -32,8 +34,10 @@ class _Output(Console):
 
 def console(*, stderr: bool = False) -> Console:
     """Standard output (or error): coloured on a terminal, plain and never wrapped where a program reads."""
-    out = _Output(stderr=stderr, highlight=False)
-    return out if out.is_terminal else _Output(stderr=stderr, highlight=False, width=_ENDLESS, no_color=True)
+    # The stream of this moment: an engine that works meanwhile may put another in its place.
+    file = sys.stderr if stderr else sys.stdout
+    out = _Output(file=file, highlight=False, emoji=False)
+    return out if out.is_terminal else _Output(file=file, highlight=False, emoji=False, width=_ENDLESS, no_color=True)
 
 
 _ENDLESS = 100_000
@@ -43,45 +47,56 @@ def show_table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[str
     """Prints a table; numbers are aligned to the right."""
     plain = not out.is_terminal
     rows = [[str(cell) for cell in row] for row in rows]
-    sheet = Table(box=None if plain else SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid = Grid(box=None if plain else SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
         numeric = any(row[index] for row in rows) and all(_numeric(row[index]) for row in rows)
-        sheet.add_column(column, justify="right" if numeric else "left")
+        grid.add_column(column, justify="right" if numeric else "left")
     for row in rows:
-        sheet.add_row(*(escape(cell) for cell in row))
+        grid.add_row(*(escape(cell) for cell in row))
     if title:
         out.print(title, style=None if plain else "bold")
     # At its natural width: a terminal that is too narrow breaks lines more readably than a table breaks words.
-    fitted, natural = out.width, Measurement.get(out, out.options.update(width=_ENDLESS), sheet).maximum
+    fitted, natural = out.width, Measurement.get(out, out.options.update(width=_ENDLESS), grid).maximum
     out.width = max(fitted, natural)
-    out.print(sheet, crop=False)
+    out.print(grid, crop=False)
     out.width = fitted
+
+
+def show_report(out: Console, report: Iterable[Table | str]) -> None:
+    """Prints tables and paragraphs with a blank line between them."""
+    for number, block in enumerate(report):
+        if number:
+            out.print()
+        if isinstance(block, Table):
+            show_table(out, block.columns, block.rows, title=block.title)
+        else:
+            out.print(block, markup=False)
 
 
 def _numeric(cell: str) -> bool:
     return not cell or cell[0].isdigit()
 
 
-def show_summary(out: Console, model: CompiledModel, assessed: Assessment) -> None:
+def show_summary(out: Console, model: CompiledModel, cost: Assessment) -> None:
     """The plan and the cost, as `sapoolc compile` prints them."""
-    plan, whole, plain = model.plan, assessed.whole, assessed.plain
-    memory, plain_memory = assessed.memory, assessed.plain_memory
+    plan, whole, baseline = model.plan, cost.whole, cost.plain
+    memory, baseline_memory = cost.memory, cost.plain_memory
     size = f"{plan.image_size}x{plan.image_size}"
     tuned = ", optimized" if model.origin.optimized else ""
     out.print(f"{plan.architecture}  ({plan.backbone}, {plan.dialect} dialect, {size}{tuned})\n", markup=False)
     show_table(out, COLUMNS, table(plan), title="plan")
     out.print()
-    rows = [(part.part, count(part.parameters), count(part.macs)) for part in assessed.parts]
+    rows = [(part.part, thousands(part.parameters), thousands(part.macs)) for part in cost.parts]
     show_table(out, ("part", "parameters", "MACs"), rows, title="cost of the parts, for one image")
     out.print()
     figures = [
-        ("parameters", whole.parameters, plain.parameters),
-        ("MACs", whole.macs, plain.macs),
-        ("FLOPs (2 per MAC)", 2 * whole.macs, 2 * plain.macs),
-        ("peak activations, bytes", memory.peak, plain_memory.peak),
-        ("arena, bytes", memory.arena, plain_memory.arena),
+        ("parameters", whole.parameters, baseline.parameters),
+        ("MACs", whole.macs, baseline.macs),
+        ("FLOPs (2 per MAC)", 2 * whole.macs, 2 * baseline.macs),
+        ("peak activations, bytes", memory.peak, baseline_memory.peak),
+        ("arena, bytes", memory.arena, baseline_memory.arena),
     ]
-    compared = [(name, count(ours), count(theirs), ratio(ours, theirs)) for name, ours, theirs in figures]
+    compared = [(name, thousands(ours), thousands(theirs), ratio(ours, theirs)) for name, ours, theirs in figures]
     show_table(
         out, ("total", "this network", plan.backbone, "ratio"), compared, title="against the unmodified backbone"
     )
@@ -110,18 +125,18 @@ def _words(strides: Strides) -> str:
     return ", ".join((*strides.first, *strides.later, *strides.fixed))
 
 
-def show_findings(out: Console, findings: Iterable[Diagnostic]) -> None:
+def show_diagnostics(out: Console, diagnostics: Iterable[Diagnostic]) -> None:
     """The diagnostics, a paragraph each."""
-    for finding in findings:
+    for diagnostic in diagnostics:
         out.print()
-        out.print(f"note: {finding}", markup=False)
+        out.print(f"note: {diagnostic}", markup=False)
 
 
 def show_timeline(out: Console, memory: Memory) -> None:
     """What is held while each operation runs."""
     most = memory.peak
     rows = [
-        (step.part, step.operation, count(step.total), "#" * round(40 * step.total / most)) for step in memory.steps
+        (step.part, step.operation, thousands(step.total), "#" * round(40 * step.total / most)) for step in memory.steps
     ]
     show_table(out, ("part", "operation", "bytes", "of the peak"), rows, title=f"timeline ({memory.assumptions})")
 
@@ -157,26 +172,26 @@ def nodes(model: CompiledModel) -> list[dict[str, str]]:
 
 
 def as_data(
-    model: CompiledModel, assessed: Assessment, findings: Iterable[Diagnostic], *, graph: bool = False
+    model: CompiledModel, cost: Assessment, diagnostics: Iterable[Diagnostic], *, graph: bool = False
 ) -> dict[str, Any]:
-    """What `--json` prints: plan, cost and findings, and with `graph` the timeline, rewrites and nodes too."""
-    memory, plain = assessed.memory, assessed.plain_memory
+    """What `--json` prints: plan, cost and diagnostics, and with `graph` the timeline, rewrites and nodes too."""
+    memory, baseline = cost.memory, cost.plain_memory
     data: dict[str, Any] = {
         "architecture": model.plan.architecture,
         "plan": json.loads(model.plan.to_json()),
         "cost": {
-            "parts": [asdict(part) for part in assessed.parts],
-            "total": asdict(assessed.whole),
-            "unmodified": asdict(assessed.plain),
+            "parts": [asdict(part) for part in cost.parts],
+            "total": asdict(cost.whole),
+            "unmodified": asdict(cost.plain),
         },
         "memory": {
             "assumptions": asdict(memory.assumptions),
             "peak": memory.peak,
             "arena": memory.arena,
             "worst": asdict(memory.worst),
-            "unmodified": {"peak": plain.peak, "arena": plain.arena},
+            "unmodified": {"peak": baseline.peak, "arena": baseline.arena},
         },
-        "diagnostics": [asdict(finding) for finding in findings],
+        "diagnostics": [asdict(diagnostic) for diagnostic in diagnostics],
         "features": [asdict(feature) for feature in model.feature_info],
     }
     if model.transfer is not None:
@@ -193,7 +208,7 @@ def as_data(
     return data
 
 
-def count(number: int) -> str:
+def thousands(number: int) -> str:
     """1234567 as `1,234,567`."""
     return f"{number:,}"
 
