@@ -98,20 +98,24 @@ def _open(options: argparse.Namespace) -> CompiledModel:
         return compiled(options.text, options)
     if given(options):
         raise InputError(f"{options.text} has its own settings; {given_flags(options)} can't change them")
+    text = _read_plan(options.text) if suffix == ".json" else None  # before torch is loaded
     from sapool.inference import optimize
     from sapool.model_file import load
 
-    model = _from_plan(options.text) if suffix == ".json" else load(options.text)
+    model = _from_plan(text, options.text) if text is not None else load(options.text)
     return optimize(model) if options.optimize else model
 
 
-def _from_plan(path: str) -> CompiledModel:
+def _read_plan(path: str) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} isn't a plan: it isn't text") from None
+
+
+def _from_plan(text: str, path: str) -> CompiledModel:
     import torch
 
     from sapool.compiler import compile
