@@ -15,9 +15,9 @@ from sapool.classify.data.loading import Batch
 from sapool.classify.data.transforms import mixing
 from sapool.classify.training.optimizers import make_optimizer, make_schedule
 from sapool.compiler import compile
-from sapool.errors import WorkError
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
+from sapool.runs.failures import loss_is_no_number
 
 SELECTION_NAMES = {"val": "val", "test": "selected_on_test"}
 """How metrics of the images that choose the best epoch are called. Those chosen on the test set say so."""
@@ -70,7 +70,8 @@ class Classification(L.LightningModule):
         logits = self(x)
         loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.train.label_smoothing)
         if not loss.isfinite():
-            raise self._no_number(loss.item(), batch_idx)
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            raise loss_is_no_number(loss.item(), self.current_epoch + 1, batch_idx + 1, rate)
         self.log("train_loss_step", loss.detach(), on_step=True, on_epoch=False, sync_dist=self.trainer.world_size > 1)
         self._measure("train", logits.detach(), labels, loss.detach())
         return loss
@@ -94,14 +95,6 @@ class Classification(L.LightningModule):
         accuracy.update(logits, labels)
         self.log(f"{part}_loss", mean, on_step=False, on_epoch=True)
         self.log(f"{part}_accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=True)
-
-    def _no_number(self, value: float, batch_idx: int) -> WorkError:
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        return WorkError(
-            f"the loss became {value} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}, at a learning rate of "
-            f"{rate:g}. What was saved before is kept. Lower optimizer.lr, clip gradients (train.clip_norm=1) or use "
-            "train.precision=32-true."
-        )
 
     def configure_optimizers(self) -> Any:
         epochs = self.recipe.train.epochs
