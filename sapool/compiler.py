@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from sapool.analysis.shapes import ShapeError, on_meta, propagate
 from sapool.analysis.survey import Survey, survey
 from sapool.analysis.trace import trace
-from sapool.catalogue.backbones import BACKBONES, OWN, PUBLISHED, TIMM
+from sapool.catalogue.backbones import BACKBONES, OWN, PUBLISHED, TIMM, has_paper_dialect
 from sapool.catalogue.builders import build, published
 from sapool.errors import InputError, did_you_mean
 from sapool.grammar import parse
@@ -169,8 +169,8 @@ def _check_backbone(
         raise InputError(f"with a backbone of your own the text has no name for one: leave out '{name}', or backbone=")
     if backbone is not None and weights == "DEFAULT":
         raise InputError("weights: a backbone of your own has no published weights; its own are kept")
-    if dialect == "paper" and name not in PUBLISHED:
-        known = ", ".join(PUBLISHED)
+    if dialect == "paper" and not has_paper_dialect(name):
+        known = ", ".join((*PUBLISHED, f"{TIMM}mobilenetv2_..."))
         raise InputError(f"dialect: 'paper' is of the published networks, {known}; {name} isn't one of them")
 
 

@@ -328,3 +328,15 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType(
 
 PUBLISHED = tuple(name for name, entry in BACKBONES.items() if entry.paper is not None)
 """The backbones of the published code."""
+
+_WIDTHS = f"{TIMM}mobilenetv2_"
+
+
+def has_paper_dialect(name: str) -> bool:
+    """Whether the published code's way is defined for a backbone: its own, and MobileNetV2 in timm's other widths."""
+    return name in PUBLISHED or name.startswith(_WIDTHS)
+
+
+def is_mobilenet_v2(name: str) -> bool:
+    """Whether a backbone is a MobileNetV2, of whatever width."""
+    return name.startswith(_WIDTHS) or (name in BACKBONES and BACKBONES[name].builder == "mobilenet_v2")
