@@ -238,15 +238,15 @@ def compile_(options: argparse.Namespace) -> int:
     """`sapoolc compile`."""
     if recipe := _detector(options.text):
         return _compile_detector(recipe, options)
-    suffix = Path(options.output).suffix if options.output else ""
-    if options.output and suffix not in (".pt", ".pth", ".json", ".py"):
-        raise InputError(f"{options.output}: the suffix says what is written; expected .pt, .json or .py")
-    model = _compile(options.text, options, real=suffix in (".pt", ".pth"))
+    from sapool.catalogue.formats import format_of
+
+    written = format_of(options.output) if options.output else None
+    model = _compile(options.text, options, real=written is not None and written.weights)
     from sapool.cli.tables import as_data, console, count, show_findings, show_summary
-    from sapool.cost.comparison import assess
+    from sapool.cost.budget import parse_size, to_blame
+    from sapool.cost.comparison import compare as assess
     from sapool.cost.diagnostics import diagnose, unacknowledged
     from sapool.cost.flops import parts_of
-    from sapool.cost.memory import parse_size, to_blame
 
     budget = parse_size(options.budget) if options.budget else None
     assessed = assess(model, _assumptions(options))
@@ -320,16 +320,8 @@ def _compile(text: str, options: argparse.Namespace, *, real: bool) -> CompiledM
 
 def _write(model: CompiledModel, path: str) -> None:
     import sapool
-    from sapool.export.python_code import source
-    from sapool.weights.atomic import write_text
 
-    match Path(path).suffix:
-        case ".json":
-            write_text(path, model.plan.to_json() + "\n")
-        case ".py":
-            write_text(path, source(model))
-        case _:
-            sapool.save(model, path)
+    sapool.export(model, path)
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -346,7 +338,7 @@ def inspect(options: argparse.Namespace) -> int:
         show_summary,
         show_timeline,
     )
-    from sapool.cost.comparison import assess
+    from sapool.cost.comparison import compare as assess
     from sapool.cost.diagnostics import diagnose
 
     assessed = assess(model, _assumptions(options))
@@ -377,9 +369,9 @@ def _inspect_backbone(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from sapool.cli.tables import console, show_survey
-    from sapool.compiler import examine
+    from sapool.planning import survey
 
-    found = examine(options.text)
+    found = survey(options.text)
     if options.json:
         print(json.dumps({"backbone": options.text, "unchanged": found.unchanged, **asdict(found)}, indent=2))
     else:
@@ -402,26 +394,13 @@ def _open(options: argparse.Namespace) -> CompiledModel:
 
 
 def _from_plan(path: str) -> CompiledModel:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} isn't a plan: it isn't text") from None
     import torch
 
     import sapool
 
-    plan = sapool.Plan.from_json(text, path)
+    plan = sapool.read_plan(path)
     with torch.device("meta"):
-        return sapool.compile(
-            plan.architecture,
-            num_classes=plan.num_classes,
-            dialect=plan.dialect,
-            image_size=plan.image_size,
-            features_only=plan.features_only,
-            out_indices=plan.out_indices,
-        )
+        return sapool.execute(plan)
 
 
 def train(options: argparse.Namespace) -> int:

@@ -14,9 +14,9 @@ def adopt_dialect(module: fx.GraphModule, plan: Plan, log: Log) -> None:
     """Replaces or drops the modules that the catalogue's entry lists under `paper`."""
     entry = BACKBONES.get(plan.backbone)
     # Of timm's MobileNetV2s only the start of their parameters is otherwise (sapool.weights.initialization).
-    if plan.dialect != "paper" or entry is None:
+    if plan.options.dialect != "paper" or entry is None:
         return
-    replaced = {node for site in plan.sites for node in site.removes}
+    replaced = {node for site in plan.sites if site.restride for node in site.restride.removes}
     for path, arguments in (entry.paper or {}).items():
         old = module.get_submodule(path)
         (node,) = module.graph.find_nodes(op="call_module", target=path)

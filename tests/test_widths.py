@@ -38,8 +38,8 @@ def test_widths_compile_in_the_papers_dialect(width: str) -> None:
         model = sapool.compile(f"timm:mobilenetv2_{width}-nlp_headfix2-1222121", dialect="paper", num_classes=10)
     pooled = [site for site in model.plan.sites if site.action == "pool"]
     assert [site.name for site in pooled] == ["stage2", "stage3", "stage4", "stage6"]
-    assert all(site.readers for site in pooled)  # before the first block, as MobileNetV2's plain names pool
-    assert {site.heads for site in pooled} == {2}
+    assert all(site.pool.readers for site in pooled)  # before the first block, as MobileNetV2's plain names pool
+    assert {site.pool.attention.heads for site in pooled} == {2}
 
 
 def test_other_backbones_have_no_papers_dialect() -> None:

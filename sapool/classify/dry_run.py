@@ -12,7 +12,7 @@ from sapool.classify.data.module import DataModule
 from sapool.classify.lightning_module import Classification
 from sapool.classify.run import build, make_trainer, quiet
 from sapool.cli.tables import console, count, show_findings, show_summary
-from sapool.cost.comparison import assess
+from sapool.cost.comparison import compare as assess
 from sapool.cost.diagnostics import diagnose, unacknowledged
 from sapool.recipes.settings import Recipe
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from sapool.classify.history import save_figure
 from sapool.cli.tables import console
 from sapool.errors import InputError, RecipeError, did_you_mean
-from sapool.ir.plan import Site
+from sapool.ir.site import Site
 from sapool.model import CompiledModel
 from sapool.runs.folder import model_of
 from sapool.runs.images import read_pictures
@@ -167,7 +167,7 @@ def pool_panel(site: Site, mean: Tensor | None, size: tuple[int, int]) -> Panel:
         mean: on any scale; the panel's title gives it.
         size: height and width of the image.
     """
-    name = f"{site.name}: {site.kind}"
+    name = f"{site.name}: {site.pool.kind if site.pool else site.action}"
     if mean is None:
         return Panel(name, note="this pooling\nhas no weights")
     title = f"{name}, {mean.shape[-2]}x{mean.shape[-1]}\nweight {_span(mean)}"

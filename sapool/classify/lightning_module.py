@@ -31,7 +31,7 @@ class Classification(L.LightningModule):
     def __init__(self, model: CompiledModel, recipe: Recipe) -> None:
         super().__init__()
         self.model, self.recipe = model, recipe
-        classes = model.plan.num_classes
+        classes = model.plan.options.num_classes
         self.selection = SELECTION_NAMES[recipe.select]
         self.metrics = nn.ModuleDict()
         for part in ("train", self.selection, "test"):

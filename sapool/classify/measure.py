@@ -21,7 +21,7 @@ from sapool.model import CompiledModel
 from sapool.model_file import load
 from sapool.recipes.settings import Recipe
 from sapool.weights.authors import is_reference
-from sapool.weights.transfer import read_checkpoint, state_dict_in
+from sapool.weights.files import read_checkpoint, state_dict_in
 
 TOP = 5
 _SUFFIXES = (".pt", ".pth")
@@ -93,8 +93,8 @@ def measure(
             raise InputError(f"{path} has its own weights; give an architecture to measure others")
         own: CompiledModel | None = load(path)
         assert own is not None
-        text, dialect, told = own.plan.architecture, own.plan.dialect, {}
-        image_size = image_size or own.plan.image_size
+        text, dialect, told = own.plan.architecture, own.plan.options.dialect, {}
+        image_size = image_size or max(own.plan.options.image_size)
     elif weights is None:
         raise InputError(f"which weights of {source}? Name a checkpoint, or DEFAULT")
     else:
@@ -105,8 +105,10 @@ def measure(
     recipe = _recipe(text, dialect, data, root, image_size, batch_size, workers)
     module = DataModule(recipe)
     model = own if own is not None else _whole(recipe, len(module.classes), str(weights))
-    if model.plan.num_classes != len(module.classes):
-        raise InputError(f"{source} tells {model.plan.num_classes} classes apart, and {data} has {len(module.classes)}")
+    if model.plan.options.num_classes != len(module.classes):
+        raise InputError(
+            f"{source} tells {model.plan.options.num_classes} classes apart, and {data} has {len(module.classes)}"
+        )
     top1, top5, per_class = _accuracies(model, module)
     return Measurement(
         architecture=text,
@@ -198,7 +200,7 @@ def _accuracies(model: CompiledModel, module: DataModule) -> tuple[float, float,
     """Top-1, top-5, and top-1 of each class."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).eval()
-    classes = model.plan.num_classes
+    classes = model.plan.options.num_classes
     top1 = MulticlassAccuracy(classes, average="micro").to(device)
     top5 = MulticlassAccuracy(classes, average="micro", top_k=min(TOP, classes)).to(device)
     each = MulticlassAccuracy(classes, average="none").to(device)

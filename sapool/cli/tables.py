@@ -13,12 +13,12 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from sapool.analysis.survey import Strides, Survey
 from sapool.catalogue.backbones import PLACES
-from sapool.cost.comparison import Assessment
+from sapool.cost.comparison import Comparison
 from sapool.cost.diagnostics import Diagnostic
 from sapool.cost.memory import Memory
 from sapool.ir.plan import COLUMNS, table
+from sapool.ir.survey import Strides, Survey
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
 
@@ -62,13 +62,13 @@ def _numeric(cell: str) -> bool:
     return not cell or cell[0].isdigit()
 
 
-def show_summary(out: Console, model: CompiledModel, assessed: Assessment) -> None:
+def show_summary(out: Console, model: CompiledModel, assessed: Comparison) -> None:
     """The plan and the cost, as `sapoolc compile` prints them."""
-    plan, whole, plain = model.plan, assessed.whole, assessed.plain
-    memory, plain_memory = assessed.memory, assessed.plain_memory
-    size = f"{plan.image_size}x{plan.image_size}"
+    plan, whole, plain = model.plan, assessed.total, assessed.baseline
+    memory, plain_memory = assessed.memory, assessed.baseline_memory
+    size = plan.options.size_text
     tuned = ", optimized" if model.origin.optimized else ""
-    out.print(f"{plan.architecture}  ({plan.backbone}, {plan.dialect} dialect, {size}{tuned})\n", markup=False)
+    out.print(f"{plan.architecture}  ({plan.backbone}, {plan.options.dialect} dialect, {size}{tuned})\n", markup=False)
     show_table(out, COLUMNS, table(plan), title="plan")
     out.print()
     rows = [(part.part, count(part.parameters), count(part.macs)) for part in assessed.parts]
@@ -157,17 +157,17 @@ def nodes(model: CompiledModel) -> list[dict[str, str]]:
 
 
 def as_data(
-    model: CompiledModel, assessed: Assessment, findings: Iterable[Diagnostic], *, graph: bool = False
+    model: CompiledModel, assessed: Comparison, findings: Iterable[Diagnostic], *, graph: bool = False
 ) -> dict[str, Any]:
     """What `--json` prints: plan, cost and findings, and with `graph` the timeline, rewrites and nodes too."""
-    memory, plain = assessed.memory, assessed.plain_memory
+    memory, plain = assessed.memory, assessed.baseline_memory
     data: dict[str, Any] = {
         "architecture": model.plan.architecture,
         "plan": json.loads(model.plan.to_json()),
         "cost": {
             "parts": [asdict(part) for part in assessed.parts],
-            "total": asdict(assessed.whole),
-            "unmodified": asdict(assessed.plain),
+            "total": asdict(assessed.total),
+            "unmodified": asdict(assessed.baseline),
         },
         "memory": {
             "assumptions": asdict(memory.assumptions),

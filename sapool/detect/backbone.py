@@ -15,7 +15,7 @@ from sapool.compiler import compile
 from sapool.cost.flops import parts_of
 from sapool.detect.checkpoints import pretrained
 from sapool.errors import InputError
-from sapool.ir.plan import Dialect
+from sapool.ir.options import Dialect
 from sapool.model import CompiledModel
 from sapool.weights.transfer import transfer
 
@@ -94,7 +94,7 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
         if not isinstance(given, dict) or given.get("type") not in ("Pretrained", "PretrainedInit"):
             super().init_weights()
             return
-        done = transfer(self, pretrained(given["checkpoint"], self.plan.architecture, given.get("prefix")))
+        done = transfer(self, pretrained(given["checkpoint"], self.state_dict(), self.plan, given.get("prefix")))
         self._is_init = True
         print_log(f"{self.arch}: {given['checkpoint']}: {done}", logger="current")
         idle = [path for path in self._frozen if any(key.startswith(f"{path}.") for key in done.new)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -14,12 +15,12 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import get_torchvision_models
 from torch import Tensor
 
-from sapool.compiler import compile
+from sapool.catalogue.builders import published
 from sapool.errors import InputError, WeightsError, did_you_mean
-from sapool.grammar import parse
+from sapool.ir.plan import Plan
 from sapool.runs.folder import recipe_of
 from sapool.weights.authors import in_our_names
-from sapool.weights.transfer import read_checkpoint, state_dict_in
+from sapool.weights.files import read_checkpoint, state_dict_in
 
 SCHEMES = ("https://", "http://")
 
@@ -48,21 +49,20 @@ def _statistic(owner: object, name: str) -> Any:
     return getattr(owner, name)
 
 
-def pretrained(source: str, architecture: str, prefix: str | None = None) -> dict[str, Tensor]:
+def pretrained(source: str, keys: Iterable[str], plan: Plan, prefix: str | None = None) -> dict[str, Tensor]:
     """The weights that an `init_cfg` names, under the backbone's own keys.
 
     Args:
         source: a file, an address, "DEFAULT", "torchvision://NAME", or the folder of a classifier's finished run.
-        architecture: of the network that gets them.
+        keys: of the network that gets them.
+        plan: of that network.
         prefix: take only the keys under it, and cut it off.
 
     Raises:
         WeightsError: they can't be got or read, or nothing has that prefix.
     """
     if source == "DEFAULT":
-        model = compile(architecture, weights="DEFAULT")
-        state, known = model.state_dict(), model.transfer.transferred if model.transfer else ()
-        return {key: state[key] for key in known}
+        return published(plan.backbone)
     file = _of_run(Path(source)) if Path(source).is_dir() else _fetched(source)
     state = state_dict_in(read_checkpoint(file), file)
     if prefix:
@@ -70,7 +70,7 @@ def pretrained(source: str, architecture: str, prefix: str | None = None) -> dic
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if not state:
             raise WeightsError(f"{source} has no keys that begin with '{prefix}'")
-    return in_our_names(state, parse(architecture))
+    return in_our_names(state, keys, plan)
 
 
 def _of_run(path: Path) -> Path:

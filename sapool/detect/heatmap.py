@@ -17,7 +17,7 @@ from sapool.cli.tables import console
 from sapool.detect.drawing import drawn, file_names, make_folder
 from sapool.detect.loaded import Opened, open_run, predict_boxes, read_pictures
 from sapool.detect.progress import quietly
-from sapool.ir.plan import Site
+from sapool.ir.site import Site
 from sapool.recipes.detection import DetectionRecipe
 
 

@@ -20,7 +20,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from sapool.errors import InputError, RecipeError, WeightsError
 from sapool.recipes.reading import AnyRecipe, flat, read_recipe
 from sapool.recipes.settings import Recipe
-from sapool.weights.transfer import read_checkpoint
+from sapool.weights.files import read_checkpoint
 
 FORMAT = "sapool-run-1"
 # What may differ when a run is resumed: where it runs, not what it computes.

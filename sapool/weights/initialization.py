@@ -82,7 +82,7 @@ def initialize(model: fx.GraphModule, plan: Plan) -> None:
         model: a rewritten network; nothing happens on the meta device.
         plan: what was rewritten.
     """
-    everything = plan.dialect == "paper" and plan.backbone not in BACKBONES
+    everything = plan.options.dialect == "paper" and plan.backbone not in BACKBONES
     chosen = list(model.modules() if everything else _added(model, plan))
     if any(parameter.is_meta for parameter in model.parameters()):
         return
@@ -97,26 +97,27 @@ def initialize(model: fx.GraphModule, plan: Plan) -> None:
 
 def _added(model: fx.GraphModule, plan: Plan) -> Iterator[nn.Module]:
     """Every module that the passes put in, each once."""
-    shortcuts = tuple(f"{site.shortcut}.downsample" for site in plan.sites if site.shortcut is not None)
+    adapted = {str(node.target) for node in model.graph.nodes if node.meta.get("rule") == "adapt_input"}
+    shortcuts = tuple(f"{site.shortcut.block}.downsample" for site in plan.sites if site.shortcut is not None)
     within = ("pools", *shortcuts)
     for name, module in model.named_modules():
-        if name.startswith(tuple(f"{prefix}." for prefix in within)):
+        if name in adapted or name.startswith(tuple(f"{prefix}." for prefix in within)):
             yield module
         elif isinstance(module, DynamicConv2d):
             yield from module.attention.modules()
 
 
 def _start_of(model: fx.GraphModule, plan: Plan) -> Start:
-    published = plan.backbone in BACKBONES or plan.dialect == "paper"
+    published = plan.backbone in BACKBONES or plan.options.dialect == "paper"
     if published and is_mobilenet_v2(plan.backbone):
         return MOBILENET
-    return RESNET if plan.dialect == "paper" else read_off(_own_convolutions(model, plan)) or RESNET
+    return RESNET if plan.options.dialect == "paper" else read_off(_own_convolutions(model, plan)) or RESNET
 
 
 def _own_convolutions(model: fx.GraphModule, plan: Plan) -> list[nn.Conv2d]:
     """The backbone's plain convolutions; from another copy of it where they have become dynamic."""
     if plan.dynamic and plan.backbone != OWN:
-        return [m for m in build(plan.backbone, plan.num_classes).modules() if isinstance(m, nn.Conv2d)]
+        return [m for m in build(plan.backbone, plan.options.num_classes).modules() if isinstance(m, nn.Conv2d)]
     added = set(_added(model, plan))
     return [module for module in model.modules() if isinstance(module, nn.Conv2d) and module not in added]
 

@@ -272,8 +272,8 @@ def test_weights_of_a_classifiers_run_and_of_the_authors(tmp_path: Path, publish
         source.mkdir()
         recipe = read_recipe("digits", [f"architecture={text}", "dialect=paper"])
         (source / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
-        with pytest.raises(WeightsError, match="isn't finished: it has no model.pt"):
-            pretrained(str(source), text)
+        with pytest.raises(WeightsError, match=r"isn't finished: it has no model\.pt"):
+            pretrained(str(source), classifier.state_dict(), classifier.plan)
         sapool.save(classifier, source / "model.pt")
     config = resolved("faster_rcnn", f"architecture={text}", f"weights={source}").config
     torch.manual_seed(5)

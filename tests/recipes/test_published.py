@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sapool.classify.published import compare_with_published, published_accuracy, table
+from sapool.classify.data.transforms import evaluation_steps
+from sapool.classify.published import _BATCHES, _FREE, compare_with_published, published_accuracy, table
 from sapool.recipes.reading import flat, read_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +64,6 @@ def test_the_honest_recipe_differs_in_what_selects_alone():
 
 
 def test_imagenets_test_images_are_resized_and_cropped_to_one_side():
-    from sapool.classify.data.transforms import evaluation_steps
-
     data = read_recipe("imagenet-published").data
     resize, crop = evaluation_steps(data)
     assert (resize.size, tuple(crop.size)) == ([224], (224, 224))
@@ -143,8 +142,6 @@ def test_a_changed_setting_is_told_beside_the_figure(change, differs):
 
 
 def test_every_setting_is_compared_or_known_to_be_free():
-    from sapool.classify.published import _BATCHES, _FREE
-
     tried = {change.partition("=")[0] for change in CHANGES}
     idle = {"data.name", "data.validation", "data.magnitude", "optimizer.amsgrad", "schedule.warmup_start"}
     idle |= {"schedule.min_lr", "train.temperature_epochs"}

@@ -132,6 +132,7 @@ def read_digits(entry: DataSet, root: Path | None) -> Splits:
     rank=2,
 )
 def read_idx_files(entry: DataSet, root: Path | None) -> Splits:
+    """MNIST's files: torchvision downloads them, or they lie in the folder, packed or not."""
     cls: type[datasets.MNIST] = getattr(datasets, entry.options["cls"])
     base = root or default_root()
     raw = base / cls.__name__ / "raw"
@@ -203,6 +204,7 @@ def _read_idx_file(path: Path, dimensions: int) -> Tensor:
     rank=4,
 )
 def read_cifar(entry: DataSet, root: Path | None) -> Splits:
+    """CIFAR's batches, through torchvision."""
     cls: type[datasets.CIFAR10] = getattr(datasets, entry.options["cls"])
     base = root or default_root()
 
@@ -224,6 +226,7 @@ def read_cifar(entry: DataSet, root: Path | None) -> Splits:
     rank=5,
 )
 def read_stl10(entry: DataSet, root: Path | None) -> Splits:
+    """STL-10's binary files, through torchvision."""
     base = root or default_root()
 
     def part(split: str) -> datasets.STL10:
@@ -276,6 +279,7 @@ def _download(entry: DataSet, base: Path, looked_for: str, fetch: Callable[[], A
     rank=6,
 )
 def read_imagenet(entry: DataSet, root: Path | None) -> Splits:
+    """ILSVRC 2012: its archives, which torchvision unpacks, or class folders in train and val."""
     base = root or default_root() / "imagenet"
     if (base / "ILSVRC2012_devkit_t12.tar.gz").is_file() or (base / "meta.bin").is_file():
         try:
@@ -297,6 +301,7 @@ def read_imagenet(entry: DataSet, root: Path | None) -> Splits:
     rank=7,
 )
 def read_folders(entry: DataSet, root: Path | None) -> Splits:
+    """A folder of class folders in train and in test, val or validation."""
     if root is None:
         raise InputError(f"{entry.title} isn't named. To do so: {entry.get}.")
     return _class_folders(entry, root, ("test", "val", "validation"))

@@ -17,7 +17,7 @@ from mmengine.config import ConfigDict
 from sapool.detect.binding.families import NECKS, REFINERS, Neck
 from sapool.errors import InputError, did_you_mean
 from sapool.model import CompiledModel
-from sapool.passes.verify import Feature
+from sapool.passes.measure import Feature
 
 Number = int | float
 

@@ -21,7 +21,7 @@ from sapool.detect.binding.levels import (
     necks_of,
 )
 from sapool.errors import InputError, did_you_mean
-from sapool.passes.verify import Feature
+from sapool.passes.measure import Feature
 from sapool.recipes.detection import DetectionRecipe
 
 
