@@ -19,8 +19,8 @@ Pass = Callable[[fx.GraphModule, Plan, Log], None]
 Check = Callable[[fx.GraphModule, Plan], None]
 """Raises PlanError where a graph isn't what the plan says."""
 
-Watcher = Callable[[str, fx.GraphModule], None]
-"""Is told of each pass that changed something, with the graph as it is then."""
+Watcher = Callable[[str, fx.GraphModule, bool], None]
+"""Is told of each pass, with the graph as it is then, and whether the pass rewrote something."""
 
 
 class Driver:
@@ -30,7 +30,7 @@ class Driver:
         module: the graph, rewritten in place.
         plan: what is to be done.
         without: passes that are left out.
-        watch: is told of each pass that changed something.
+        watch: is told of each pass when it has run.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class Driver:
                 raise PlanError(error.site, error.field, f"{error.problem}, after the pass {name}") from None
         before, self.counts = self.counts, operations(self.module)
         self.log.ran(time.perf_counter() - start, before, self.counts)
-        if self.watch is not None and len(self.log.rewrites) > told:
-            self.watch(name, self.module)
+        if self.watch is not None:
+            self.watch(name, self.module, len(self.log.rewrites) > told)
 
 
 def operations(module: fx.GraphModule) -> Counter[str]:

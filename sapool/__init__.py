@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from sapool.planning import read_plan as read_plan
     from sapool.planning import survey as survey
     from sapool.poolings.base import Pooling as Pooling
+    from sapool.tasks import open_run as open_run
 
     __version__: str
 
@@ -76,6 +77,7 @@ _HOMES = {
     "load": "sapool.model_file",
     "make_plan": "sapool.planning",
     "memory": "sapool.cost.memory",
+    "open_run": "sapool.tasks",
     "optimize": "sapool.inference",
     "parse": "sapool.grammar",
     "read_plan": "sapool.planning",

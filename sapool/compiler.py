@@ -96,7 +96,7 @@ def execute(
         weights: as for `compile`.
         backbone: your own network again, where the plan was made for one.
         without: names of passes that are left out. What the plan says of them isn't done then.
-        watch: is told of each pass that changed the graph, with its name and the graph.
+        watch: is told of each pass: its name, the graph as it is then, and whether it rewrote something.
 
     Raises:
         PlanError: the plan contradicts itself or its backbone; names the site and the field.

@@ -1,20 +1,68 @@
-"""A dry run: everything is built, two batches go each way, and time is estimated. Nothing is written."""
+"""A dry run of a classifier: everything is built, two batches go each way, time is estimated, nothing is written."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from sapool.classify.data.module import DataModule
-from sapool.classify.lightning_module import Classification
-from sapool.classify.run import build, make_trainer, quiet
-from sapool.cli.tables import console, count, show_findings, show_summary
-from sapool.cost.comparison import compare as assess
+from sapool.classify.training.module import Classification, build_model
+from sapool.classify.training.trainer import make_dry_trainer, quiet_lightning
+from sapool.cost.comparison import compare
 from sapool.cost.diagnostics import diagnose, unacknowledged
 from sapool.recipes.settings import Recipe
+from sapool.runs.results import DryRun, Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierDryRun(DryRun):
+    """A classifier's recipe, tried.
+
+    Attributes:
+        recipe: it.
+        validation_seconds: that a batch of validation takes.
+        validation_steps: such batches in an epoch.
+        images: how many train, select the epoch, and test.
+        classes: how many.
+    """
+
+    recipe: Recipe
+    validation_seconds: float
+    validation_steps: int
+    images: tuple[int, int, int]
+    classes: int
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Estimated for an epoch, validation included."""
+        return self.steps * self.seconds + self.validation_steps * self.validation_seconds
+
+    def report(self) -> tuple[Table | str, ...]:
+        train, selection, test = self.images
+        selecting = "the test set" if self.recipe.select == "test" else "held out"
+        epoch, whole = _span(self.epoch_seconds), _span(self.epoch_seconds * self.epochs)
+        return (
+            f"{self.recipe.data.name}: {train:,} training images, {selection:,} that select ({selecting}), "
+            f"{test:,} test images, {self.classes} classes\n"
+            f"a training batch of {self.recipe.train.batch_size} took {self.seconds:.2f} s, one of validation "
+            f"{self.validation_seconds:.2f} s\n"
+            f"estimate: {epoch} an epoch ({self.steps:,} batches), {whole} for {self.epochs} epochs on this machine",
+        )
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            "images": dict(zip(("training", "selection", "test"), self.images, strict=True)),
+            "classes": self.classes,
+            "batches": self.steps,
+            "epochs": self.epochs,
+            "training_batch_seconds": self.seconds,
+            "validation_batch_seconds": self.validation_seconds,
+            "epoch_seconds": self.epoch_seconds,
+        }
 
 
 class Stopwatch(Callback):
@@ -37,8 +85,8 @@ class Stopwatch(Callback):
         self.validation, self._since = time.monotonic() - self._since, time.monotonic()
 
 
-def dry_run(recipe: Recipe) -> int:
-    """Builds what a recipe describes, runs two batches of training and of validation, and prints cost and time.
+def dry_run(recipe: Recipe) -> ClassifierDryRun:
+    """Builds what a recipe describes, and runs two batches of training and of validation.
 
     The second batch is timed; the first one warms up.
 
@@ -46,31 +94,27 @@ def dry_run(recipe: Recipe) -> int:
         InputError: the model or the data can't be made.
         WorkError: the loss is no number.
     """
-    quiet()
-    L.seed_everything(recipe.train.seed, workers=False, verbose=False)
-    data = DataModule(recipe)
-    model = build(recipe, len(data.classes))
-    out = console()
-    assessed = assess(model)
-    show_summary(out, model, assessed)
-    show_findings(out, unacknowledged(diagnose(model, assessed), recipe.acknowledge))
     watch = Stopwatch()
-    trainer = make_trainer(recipe, None, [watch])
-    trainer.fit(Classification(model, recipe), datamodule=data)
-    steps, checks = len(data.train_dataloader()), len(data.val_dataloader())
-    epoch = steps * watch.training + checks * watch.validation
-    out.print(
-        f"\n{recipe.data.name}: {count(len(data.train))} training images, {count(len(data.selection))} that select "
-        f"({'the test set' if recipe.select == 'test' else 'held out'}), {count(len(data.test))} test images, "
-        f"{len(data.classes)} classes\n"
-        f"a training batch of {recipe.train.batch_size} took {watch.training:.2f} s, one of validation "
-        f"{watch.validation:.2f} s\n"
-        f"estimate: {_span(epoch)} an epoch ({count(steps)} batches), {_span(epoch * recipe.train.epochs)} for "
-        f"{recipe.train.epochs} epochs on this machine\n"
-        "dry run: nothing was written",
-        markup=False,
-    )
-    return 0
+    with quiet_lightning():
+        L.seed_everything(recipe.train.seed, workers=False, verbose=False)
+        data = DataModule(recipe)
+        model = build_model(recipe, len(data.classes))
+        cost = compare(model)
+        diagnostics = unacknowledged(diagnose(model, cost), recipe.acknowledge)
+        make_dry_trainer(recipe, [watch]).fit(Classification(model, recipe), datamodule=data)
+        return ClassifierDryRun(
+            seconds=watch.training,
+            steps=len(data.train_dataloader()),
+            epochs=recipe.train.epochs,
+            model=model,
+            cost=cost,
+            diagnostics=tuple(diagnostics),
+            recipe=recipe,
+            validation_seconds=watch.validation,
+            validation_steps=len(data.val_dataloader()),
+            images=(len(data.train), len(data.selection), len(data.test)),
+            classes=len(data.classes),
+        )
 
 
 def _span(seconds: float) -> str:

@@ -1,10 +1,8 @@
-"""`sapoolc evaluate`: what a run's best model gets right on the test set, class by class."""
+"""What a classifier's best model gets right on the test set, class by class."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import lightning as L
 from matplotlib.figure import Figure
@@ -14,18 +12,58 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from sapool.classify.data.loading import Batch
 from sapool.classify.data.module import DataModule
-from sapool.classify.history import save_figure
-from sapool.classify.run import quiet
-from sapool.cli.tables import console, show_table
+from sapool.classify.training.trainer import quiet_lightning
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
-from sapool.runs.folder import model_of
-from sapool.weights.atomic import write_text
+from sapool.runs.outputs import save_figure, save_json
+from sapool.runs.progress import Progress
+from sapool.runs.protocol import Run
+from sapool.runs.results import Evaluation, Table
 
 TOP = 5
 
 
-class Evaluation(L.LightningModule):
+@dataclass(frozen=True)
+class ClassifierEvaluation(Evaluation):
+    """Accuracies on the test set: `top1`, `top5`, and of each class.
+
+    Attributes:
+        architecture, data: what was measured on what.
+        chosen_on: which images chose the epoch.
+        confusion: counts, a row a true class, a column a predicted one.
+        plot: file of the confusion matrix.
+    """
+
+    architecture: str
+    data: str
+    chosen_on: str
+    confusion: tuple[tuple[int, ...], ...]
+    plot: str
+
+    def as_data(self) -> dict[str, object]:
+        return {
+            "architecture": self.architecture,
+            "data": self.data,
+            "test_images": self.images,
+            "best_epoch": self.epoch,
+            "chosen_on": self.chosen_on,
+            **self.scores,
+            "per_class": dict(self.per_class),
+            "confusion": [list(row) for row in self.confusion],
+        }
+
+    def report(self) -> tuple[Table | str, ...]:
+        shown = {name: value for name, value in self.as_data().items() if name not in ("per_class", "confusion")}
+        whole = tuple((name.replace("_", " "), str(value)) for name, value in shown.items())
+        classes = tuple((name, f"{value:.4f}") for name, value in self.per_class.items())
+        return (
+            Table(("result", "value"), whole),
+            Table(("class", "accuracy"), classes, f"per class, epoch chosen on {self.chosen_on}"),
+            f"confusion matrix in {self.plot}",
+        )
+
+
+class EvaluationModule(L.LightningModule):
     """Measures a model on labelled images: top-1, top-5, per class, confusion."""
 
     def __init__(self, model: CompiledModel) -> None:
@@ -51,71 +89,51 @@ class Evaluation(L.LightningModule):
         self.result = {name: value.cpu() for name, value in self.metrics.compute().items()}
 
 
-def evaluate(path: str | Path, *, as_json: bool = False) -> int:
-    """Evaluates the best model of a run on its test set; writes `evaluation.json` and `confusion.png` into the run.
-
-    Args:
-        path: the run's folder.
-        as_json: print JSON in place of tables.
+def evaluate(run: Run[Recipe, CompiledModel], progress: Progress) -> ClassifierEvaluation:
+    """Evaluates a run's model on its test set; writes `evaluation.json` and `confusion.png` into the run.
 
     Raises:
-        InputError: no run, no checkpoint, or no data.
+        InputError: the data isn't there.
     """
-    quiet()
-    folder = Path(path)
-    model, recipe, classes, epoch = model_of(folder)
+    recipe, module = run.recipe, EvaluationModule(run.model)
     data = DataModule(recipe)
-    task = Evaluation(model)
-    trainer = L.Trainer(
-        accelerator=recipe.train.accelerator,
-        devices=1,
-        precision=recipe.train.precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=console().is_terminal and not as_json,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+    with quiet_lightning():
+        trainer = L.Trainer(
+            accelerator=recipe.train.accelerator,
+            devices=1,
+            precision=recipe.train.precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=progress.bars,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        trainer.test(module, datamodule=data, verbose=False)
+    result, plot = module.result, run.path / "confusion.png"
+    evaluation = ClassifierEvaluation(
+        epoch=run.epoch,
+        images=len(data.test),
+        scores={name: round(float(result[name]), 6) for name in ("top1", f"top{TOP}")},
+        per_class={name: round(float(v), 6) for name, v in zip(run.classes, result["per_class"], strict=True)},
+        architecture=recipe.architecture,
+        data=recipe.data.name,
+        chosen_on="the test set itself" if recipe.select == "test" else "held-out training images",
+        confusion=tuple(tuple(row) for row in result["confusion"].tolist()),
+        plot=str(plot),
     )
-    trainer.test(task, datamodule=data, verbose=False)
-    content = _content(recipe, classes, epoch, task.result, len(data.test))
-    save_figure(_confusion(task, classes, content), folder / "confusion.png")
-    write_text(folder / "evaluation.json", json.dumps(content, indent=2) + "\n")
-    if as_json:
-        print(json.dumps(content, indent=2))  # noqa: T201
-        return 0
-    out = console()
-    names = ("architecture", "data", "test_images", "best_epoch", "chosen_on", "top1", f"top{TOP}")
-    show_table(out, ("result", "value"), [(name.replace("_", " "), str(content[name])) for name in names])
-    out.print()
-    rows = [(name, f"{accuracy:.4f}") for name, accuracy in content["per_class"].items()]
-    show_table(out, ("class", "accuracy"), rows, title=f"per class, epoch chosen on {content['chosen_on']}")
-    out.print(f"\nconfusion matrix in {folder / 'confusion.png'}", markup=False)
-    return 0
+    save_figure(_confusion(module, run.classes, evaluation), plot)
+    save_json(evaluation.as_data(), run.path / "evaluation.json")
+    return evaluation
 
 
-def _content(
-    recipe: Recipe, classes: tuple[str, ...], epoch: int, result: dict[str, Tensor], images: int
-) -> dict[str, Any]:
-    return {
-        "architecture": recipe.architecture,
-        "data": recipe.data.name,
-        "test_images": images,
-        "best_epoch": epoch,
-        "chosen_on": "the test set itself" if recipe.select == "test" else "held-out training images",
-        "top1": round(float(result["top1"]), 6),
-        f"top{TOP}": round(float(result["top5"]), 6),
-        "per_class": {name: round(float(v), 6) for name, v in zip(classes, result["per_class"], strict=True)},
-        "confusion": result["confusion"].tolist(),
-    }
-
-
-def _confusion(task: Evaluation, classes: tuple[str, ...], content: dict[str, Any]) -> Figure:
+def _confusion(module: EvaluationModule, classes: tuple[str, ...], evaluation: ClassifierEvaluation) -> Figure:
     """torchmetrics' plot, large enough for its labels."""
     side = min(max(5.0, 0.55 * len(classes)), 40.0)
     figure = Figure(figsize=(side + 1, side + 1), layout="constrained")
     axes = figure.subplots()
     # Beyond a few dozen classes numbers and names would be a grey smear.
     few = len(classes) <= 40
-    task.metrics["confusion"].plot(ax=axes, labels=list(classes) if few else None, add_text=few)
-    axes.set_title(f"{content['architecture']}\ntop-1 {content['top1']:.4f}, epoch chosen on {content['chosen_on']}")
+    module.metrics["confusion"].plot(ax=axes, labels=list(classes) if few else None, add_text=few)
+    top1 = f"top-1 {evaluation.scores['top1']:.4f}, epoch chosen on {evaluation.chosen_on}"
+    axes.set_title(f"{evaluation.architecture}\n{top1}")
     return figure

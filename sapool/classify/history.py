@@ -9,7 +9,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sapool.weights.atomic import replacing, write_text
+from sapool.runs.outputs import save_figure
+from sapool.weights.atomic import write_text
 
 Row = dict[str, float]
 
@@ -94,9 +95,3 @@ def plot(folder: Path, title: str, selection: str) -> None:
         axis.legend()
     figure.suptitle(title)
     save_figure(figure, folder / "curves.png")
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as a whole PNG."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)

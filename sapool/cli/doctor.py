@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Iterator
@@ -9,8 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from sapool.cli.tables import console, show_table
-
+SUMMARY = "say whether detection will run: versions, clashes, where operators come from"
 PACKAGES = ("torch", "torchvision", "mmcv", "mmcv-lite", "mmengine", "mmdet", "pycocotools")
 
 INSTALL = 'pip install "sapool[detect]"'
@@ -21,8 +21,8 @@ APART = 15
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was found.
+class Installation:
+    """What is installed.
 
     Attributes:
         versions: of each package, None where it isn't installed.
@@ -40,25 +40,30 @@ class Report:
         return not self.clashes
 
 
-def examine(*, as_json: bool = False) -> int:
-    """Prints the report; returns 0 where detection will run, else 1."""
-    report = look()
-    if as_json:
-        content = {"runs": report.runs, **asdict(report)}
-        print(json.dumps(content, indent=2))  # noqa: T201
-        return 0 if report.runs else 1
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    installation = check_installation()
+    code = 0 if installation.runs else 1
+    if options.json:
+        print(json.dumps({"runs": installation.runs, **asdict(installation)}, indent=2))
+        return code
+    from sapool.cli.tables import console, show_table
+
     out = console()
-    rows = [(name, found or "not installed") for name, found in report.versions.items()]
-    rows += [(f"mmcv.ops: {name}", where) for name, where in report.operators]
+    rows = [(name, found or "not installed") for name, found in installation.versions.items()]
+    rows += [(f"mmcv.ops: {name}", where) for name, where in installation.operators]
     show_table(out, ("what", "which"), rows)
     out.print()
-    for clash in report.clashes:
+    for clash in installation.clashes:
         out.print(clash, markup=False)
-    out.print("detection will run" if report.runs else "detection won't run")
-    return 0 if report.runs else 1
+    out.print("detection will run" if installation.runs else "detection won't run")
+    return code
 
 
-def look() -> Report:
+def check_installation() -> Installation:
     """Looks at what is installed, and imports it where nothing speaks against that."""
     versions = {name: _version(name) for name in PACKAGES}
     clashes = list(_clashes(versions))
@@ -69,7 +74,7 @@ def look() -> Report:
             import_module("mmdet.apis")
         except Exception as error:  # whatever a package that doesn't fit the others ends in
             clashes.append(f"importing mmdet ends in {type(error).__name__}: {error}")
-    return Report(versions, tuple(clashes), operators)
+    return Installation(versions, tuple(clashes), operators)
 
 
 def _version(name: str) -> str | None:

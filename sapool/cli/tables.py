@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +12,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.table import Table
+from rich.table import Table as Grid
+from torch import fx
 
 from sapool.catalogue.backbones import PLACES
 from sapool.cost.comparison import Comparison
@@ -21,6 +23,7 @@ from sapool.ir.plan import COLUMNS, table
 from sapool.ir.survey import Strides, Survey
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
+from sapool.runs.results import Table
 
 
 class _Output(Console):
@@ -32,8 +35,10 @@ class _Output(Console):
 
 def console(*, stderr: bool = False) -> Console:
     """Standard output (or error): coloured on a terminal, plain and never wrapped where a program reads."""
-    out = _Output(stderr=stderr, highlight=False)
-    return out if out.is_terminal else _Output(stderr=stderr, highlight=False, width=_ENDLESS, no_color=True)
+    # The stream of this moment: an engine that works meanwhile may put another in its place.
+    file = sys.stderr if stderr else sys.stdout
+    out = _Output(file=file, highlight=False, emoji=False)
+    return out if out.is_terminal else _Output(file=file, highlight=False, emoji=False, width=_ENDLESS, no_color=True)
 
 
 _ENDLESS = 100_000
@@ -43,45 +48,56 @@ def show_table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[str
     """Prints a table; numbers are aligned to the right."""
     plain = not out.is_terminal
     rows = [[str(cell) for cell in row] for row in rows]
-    sheet = Table(box=None if plain else SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid = Grid(box=None if plain else SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
         numeric = any(row[index] for row in rows) and all(_numeric(row[index]) for row in rows)
-        sheet.add_column(column, justify="right" if numeric else "left")
+        grid.add_column(column, justify="right" if numeric else "left")
     for row in rows:
-        sheet.add_row(*(escape(cell) for cell in row))
+        grid.add_row(*(escape(cell) for cell in row))
     if title:
         out.print(title, style=None if plain else "bold")
     # At its natural width: a terminal that is too narrow breaks lines more readably than a table breaks words.
-    fitted, natural = out.width, Measurement.get(out, out.options.update(width=_ENDLESS), sheet).maximum
+    fitted, natural = out.width, Measurement.get(out, out.options.update(width=_ENDLESS), grid).maximum
     out.width = max(fitted, natural)
-    out.print(sheet, crop=False)
+    out.print(grid, crop=False)
     out.width = fitted
+
+
+def show_report(out: Console, report: Iterable[Table | str]) -> None:
+    """Prints tables and paragraphs with a blank line between them."""
+    for number, block in enumerate(report):
+        if number:
+            out.print()
+        if isinstance(block, Table):
+            show_table(out, block.columns, block.rows, title=block.title)
+        else:
+            out.print(block, markup=False)
 
 
 def _numeric(cell: str) -> bool:
     return not cell or cell[0].isdigit()
 
 
-def show_summary(out: Console, model: CompiledModel, assessed: Comparison) -> None:
+def show_summary(out: Console, model: CompiledModel, cost: Comparison) -> None:
     """The plan and the cost, as `sapoolc compile` prints them."""
-    plan, whole, plain = model.plan, assessed.total, assessed.baseline
-    memory, plain_memory = assessed.memory, assessed.baseline_memory
+    plan, whole, baseline = model.plan, cost.total, cost.baseline
+    memory, baseline_memory = cost.memory, cost.baseline_memory
     size = plan.options.size_text
     tuned = ", optimized" if model.origin.optimized else ""
     out.print(f"{plan.architecture}  ({plan.backbone}, {plan.options.dialect} dialect, {size}{tuned})\n", markup=False)
     show_table(out, COLUMNS, table(plan), title="plan")
     out.print()
-    rows = [(part.part, count(part.parameters), count(part.macs)) for part in assessed.parts]
+    rows = [(part.part, thousands(part.parameters), thousands(part.macs)) for part in cost.parts]
     show_table(out, ("part", "parameters", "MACs"), rows, title="cost of the parts, for one image")
     out.print()
     figures = [
-        ("parameters", whole.parameters, plain.parameters),
-        ("MACs", whole.macs, plain.macs),
-        ("FLOPs (2 per MAC)", 2 * whole.macs, 2 * plain.macs),
-        ("peak activations, bytes", memory.peak, plain_memory.peak),
-        ("arena, bytes", memory.arena, plain_memory.arena),
+        ("parameters", whole.parameters, baseline.parameters),
+        ("MACs", whole.macs, baseline.macs),
+        ("FLOPs (2 per MAC)", 2 * whole.macs, 2 * baseline.macs),
+        ("peak activations, bytes", memory.peak, baseline_memory.peak),
+        ("arena, bytes", memory.arena, baseline_memory.arena),
     ]
-    compared = [(name, count(ours), count(theirs), ratio(ours, theirs)) for name, ours, theirs in figures]
+    compared = [(name, thousands(ours), thousands(theirs), ratio(ours, theirs)) for name, ours, theirs in figures]
     show_table(
         out, ("total", "this network", plan.backbone, "ratio"), compared, title="against the unmodified backbone"
     )
@@ -110,18 +126,18 @@ def _words(strides: Strides) -> str:
     return ", ".join((*strides.first, *strides.later, *strides.fixed))
 
 
-def show_findings(out: Console, findings: Iterable[Diagnostic]) -> None:
+def show_diagnostics(out: Console, diagnostics: Iterable[Diagnostic]) -> None:
     """The diagnostics, a paragraph each."""
-    for finding in findings:
+    for diagnostic in diagnostics:
         out.print()
-        out.print(f"note: {finding}", markup=False)
+        out.print(f"note: {diagnostic}", markup=False)
 
 
 def show_timeline(out: Console, memory: Memory) -> None:
     """What is held while each operation runs."""
     most = memory.peak
     rows = [
-        (step.part, step.operation, count(step.total), "#" * round(40 * step.total / most)) for step in memory.steps
+        (step.part, step.operation, thousands(step.total), "#" * round(40 * step.total / most)) for step in memory.steps
     ]
     show_table(out, ("part", "operation", "bytes", "of the peak"), rows, title=f"timeline ({memory.assumptions})")
 
@@ -135,48 +151,48 @@ def show_rewrites(out: Console, model: CompiledModel) -> None:
     show_table(out, ("rule", "site", "target", "reason"), left, title="left alone")
 
 
-def show_nodes(out: Console, model: CompiledModel) -> None:
+def show_nodes(out: Console, graph: fx.GraphModule, *, title: str = "nodes") -> None:
     """The graph's nodes in order."""
-    rows = [tuple(node.values()) for node in nodes(model)]
-    show_table(out, ("node", "operation", "target", "arguments", "rule", "site"), rows, title="nodes")
+    rows = [tuple(node.values()) for node in nodes(graph)]
+    show_table(out, ("node", "operation", "target", "arguments", "rule", "site"), rows, title=title)
 
 
-def nodes(model: CompiledModel) -> list[dict[str, str]]:
+def nodes(graph: fx.GraphModule) -> list[dict[str, str]]:
     """The graph's nodes in order, as plain data."""
     return [
         {
             "node": node.name,
-            "operation": operation(model, node),
+            "operation": operation(graph, node),
             "target": str(node.target) if node.op == "call_module" else "",
             "arguments": ", ".join(str(argument) for argument in node.args),
             "rule": node.meta.get("rule", ""),
             "site": node.meta.get("site", ""),
         }
-        for node in model.graph.nodes
+        for node in graph.graph.nodes
     ]
 
 
 def as_data(
-    model: CompiledModel, assessed: Comparison, findings: Iterable[Diagnostic], *, graph: bool = False
+    model: CompiledModel, cost: Comparison, diagnostics: Iterable[Diagnostic], *, graph: bool = False
 ) -> dict[str, Any]:
-    """What `--json` prints: plan, cost and findings, and with `graph` the timeline, rewrites and nodes too."""
-    memory, plain = assessed.memory, assessed.baseline_memory
+    """What `--json` prints: plan, cost and diagnostics, and with `graph` the timeline, rewrites and nodes too."""
+    memory, baseline = cost.memory, cost.baseline_memory
     data: dict[str, Any] = {
         "architecture": model.plan.architecture,
         "plan": json.loads(model.plan.to_json()),
         "cost": {
-            "parts": [asdict(part) for part in assessed.parts],
-            "total": asdict(assessed.total),
-            "unmodified": asdict(assessed.baseline),
+            "parts": [asdict(part) for part in cost.parts],
+            "total": asdict(cost.total),
+            "unmodified": asdict(cost.baseline),
         },
         "memory": {
             "assumptions": asdict(memory.assumptions),
             "peak": memory.peak,
             "arena": memory.arena,
             "worst": asdict(memory.worst),
-            "unmodified": {"peak": plain.peak, "arena": plain.arena},
+            "unmodified": {"peak": baseline.peak, "arena": baseline.arena},
         },
-        "diagnostics": [asdict(finding) for finding in findings],
+        "diagnostics": [asdict(diagnostic) for diagnostic in diagnostics],
         "features": [asdict(feature) for feature in model.feature_info],
     }
     if model.transfer is not None:
@@ -193,7 +209,7 @@ def as_data(
     return data
 
 
-def count(number: int) -> str:
+def thousands(number: int) -> str:
     """1234567 as `1,234,567`."""
     return f"{number:,}"
 

@@ -34,10 +34,10 @@ from sapool.detect.backbone import SapoolBackbone  # noqa: E402
 from sapool.detect.checkpoints import allow_history  # noqa: E402
 from sapool.detect.data.images import LoadWholeImage  # noqa: E402
 from sapool.detect.files import register  # noqa: E402
-from sapool.detect.repairs import mend  # noqa: E402
+from sapool.detect.repairs import apply_repairs  # noqa: E402
 
 allow_history()
-mend()
+apply_repairs()
 register()
 
 __all__ = ["LoadWholeImage", "MissingExtraError", "SapoolBackbone"]

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.font_manager import findfont
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.io import encode_png
 from torchvision.utils import draw_bounding_boxes
 
-from sapool.detect.loaded import Box
-from sapool.errors import InputError
+from sapool.detect.boxes import Box
 from sapool.weights.atomic import replacing
 
 SMALLEST = 512
@@ -59,22 +58,4 @@ def drawn(picture: np.ndarray, boxes: Sequence[Box], classes: Sequence[str]) -> 
 def save(image: Tensor, path: Path) -> None:
     """Writes uint8 (3, H, W) as a whole PNG."""
     with replacing(path) as temporary:
-        temporary.write_bytes(encode_png(image).numpy().tobytes())
-
-
-def make_folder(path: Path) -> None:
-    """Makes a folder for drawings.
-
-    Raises:
-        InputError: it can't be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} can't be made: {error.strerror}") from None
-
-
-def file_names(images: Sequence[str]) -> list[str]:
-    """A PNG's name for each image; those of one name in different folders are told apart by a number."""
-    stems = [Path(image).stem for image in images]
-    return [f"{stem}.png" if stems.count(stem) == 1 else f"{stem}-{n + 1}.png" for n, stem in enumerate(stems)]
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(temporary, format="PNG")

@@ -1,19 +1,19 @@
-"""`sapoolc evaluate` of a detector's run: COCO's average precision, of all classes and of each."""
+"""What a detector's best model is worth: COCO's average precision, of all classes and of each."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sapool.cli.tables import console, show_table
 from sapool.detect.binding.config import bind
-from sapool.detect.checkpoints import best_of
-from sapool.detect.data.coco import check, find
-from sapool.detect.loaded import load_into
-from sapool.detect.progress import make_runner, quietly
+from sapool.detect.data.coco import check_dataset, find_dataset
+from sapool.detect.engine import make_runner, quiet_mmengine
 from sapool.recipes.detection import DetectionRecipe
-from sapool.weights.atomic import write_text
+from sapool.runs.outputs import save_json
+from sapool.runs.protocol import Run
+from sapool.runs.results import Evaluation, Table
 
 # COCO's names for what its evaluation prints.
 FIGURES = {
@@ -26,51 +26,69 @@ FIGURES = {
 }
 
 
-def evaluate(path: str | Path, recipe: DetectionRecipe, *, as_json: bool = False) -> int:
-    """Measures the best model of a run on its validation images; writes `evaluation.json` into the run.
+@dataclass(frozen=True)
+class DetectorEvaluation(Evaluation):
+    """Average precisions on the validation images: the `FIGURES`, and that of each class.
 
-    Args:
-        path: the run's folder.
-        recipe: its recipe.
-        as_json: print JSON in place of tables.
+    Attributes:
+        architecture, detector, data: what was measured on what.
+    """
+
+    architecture: str
+    detector: str
+    data: str
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture,
+            "detector": self.detector,
+            "data": self.data,
+            "validation_images": self.images,
+            "epoch": self.epoch,
+            **self.scores,
+            "per_class": dict(self.per_class),
+        }
+
+    def report(self) -> tuple[Table | str, ...]:
+        where = f"{self.images} validation images of {self.data}"
+        title = f"{self.architecture} in {self.detector}, epoch {self.epoch}, {where}"
+        figures = tuple((FIGURES[name], _shown(value)) for name, value in self.scores.items())
+        classes = tuple((name, _shown(value)) for name, value in self.per_class.items())
+        return (
+            Table(("figure", "value"), figures, title),
+            Table(("class", "AP"), classes, "per class, IoU 0.50 to 0.95"),
+        )
+
+
+def evaluate(run: Run[DetectionRecipe, Any]) -> DetectorEvaluation:
+    """Measures a run's model on its validation images; writes `evaluation.json` into the run.
 
     Raises:
-        InputError: no checkpoint, or no data.
+        InputError: the data isn't there.
     """
-    folder = Path(path)
-    best = best_of(folder)
-    with quietly():
-        boxes = find(recipe.data)
-        images = check(boxes, 1)[1]
-        bound = bind(recipe, boxes, folder / "evaluation")
+    recipe = run.recipe
+    with quiet_mmengine():
+        dataset = find_dataset(recipe.data)
+        images = check_dataset(dataset, 1)[1]
+        bound = bind(recipe, dataset, run.path / "evaluation")
         runner = make_runner(bound.config)
-        epoch = load_into(runner.model, best, recipe)
+        runner.model.load_state_dict(run.model.state_dict())
         metrics = runner.test()
+    evaluation = DetectorEvaluation(
+        epoch=run.epoch,
+        images=images,
+        scores={name: _figure(metrics, name) for name in FIGURES},
+        per_class={name: _figure(metrics, f"{name}_precision") for name in dataset.classes},
+        architecture=recipe.architecture,
+        detector=Path(recipe.detector.base).stem,
+        data=recipe.data.name,
+    )
+    save_json(evaluation.as_data(), run.path / "evaluation.json")
+    return evaluation
+
+
+def _figure(metrics: Mapping[str, float], name: str) -> float | None:
     # mmdet leaves a figure out where no box is of its kind, or gives -1 or NaN.
-    content: dict[str, Any] = {
-        "architecture": recipe.architecture,
-        "detector": Path(recipe.detector.base).stem,
-        "data": recipe.data.name,
-        "validation_images": images,
-        "epoch": epoch,
-        **{name: _figure(metrics, name) for name in FIGURES},
-        "per_class": {name: _figure(metrics, f"{name}_precision") for name in boxes.classes},
-    }
-    write_text(folder / "evaluation.json", json.dumps(content, indent=2) + "\n")
-    if as_json:
-        print(json.dumps(content, indent=2))  # noqa: T201
-        return 0
-    out = console()
-    where = f"{images} validation images of {recipe.data.name}"
-    head = f"{recipe.architecture} in {content['detector']}, epoch {epoch}, {where}"
-    show_table(out, ("figure", "value"), [(title, _shown(content[n])) for n, title in FIGURES.items()], title=head)
-    out.print()
-    rows = [(name, _shown(value)) for name, value in content["per_class"].items()]
-    show_table(out, ("class", "AP"), rows, title="per class, IoU 0.50 to 0.95")
-    return 0
-
-
-def _figure(metrics: dict[str, float], name: str) -> float | None:
     value = float(metrics.get(f"coco/{name}", -1))
     return round(value, 4) if value >= 0 else None
 

@@ -12,7 +12,7 @@ from sapool.weights.atomic import replacing
 BACKEND = "whole"
 
 
-class WholeFiles(LocalBackend):  # type: ignore[misc]
+class WholeFileBackend(LocalBackend):  # type: ignore[misc]
     """mmengine's backend of local files, which writes beside a file and renames.
 
     mmengine's own writes in place: a process killed in the middle of a checkpoint leaves half of one under its name.
@@ -34,4 +34,4 @@ class WholeFiles(LocalBackend):  # type: ignore[misc]
 
 def register() -> None:
     """Makes the backend known to mmengine's configs as `backend_args=dict(backend="whole")`."""
-    register_backend(BACKEND, WholeFiles, force=True)
+    register_backend(BACKEND, WholeFileBackend, force=True)

@@ -1,11 +1,11 @@
-"""Faults of mmdet 3.3.0 that are mended when `sapool.detect` is imported."""
+"""Repairs of mmdet 3.3.0 that are applied when `sapool.detect` is imported."""
 
 from __future__ import annotations
 
 from mmdet.models.dense_heads import SSDHead
 
 
-def mend() -> None:
+def apply_repairs() -> None:
     """Gives `SSDHead` the `loss_cls` that its base class asks for when it predicts.
 
     The head computes its classification loss itself and never sets the attribute, so every prediction ends in an

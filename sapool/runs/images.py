@@ -1,35 +1,33 @@
-"""Images from files, as a run's model sees them."""
+"""Reading image files: whole ones only, and in a sentence what is wrong with the others."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms.v2 import functional as TF
 
-from sapool.classify.data import transforms
 from sapool.errors import InputError
-from sapool.recipes.settings import Data
+
+# What whole files end with: JPEG's end of image, PNG's last chunk.
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
 
 
-def read_pictures(paths: Sequence[str | Path], data: Data) -> tuple[Tensor, Tensor]:
-    """Images resized and cropped as for testing.
+def as_names(images: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    """One image file, or several, as names."""
+    return (str(images),) if isinstance(images, (str, Path)) else tuple(str(image) for image in images)
 
-    Returns:
-        uint8 (N, 3, S, S) to look at, and the same normalised, float32, for the model.
+
+def read_image(path: str | Path) -> Tensor:
+    """An image, red first: uint8 (3, H, W).
 
     Raises:
-        InputError: a file can't be read as an image.
+        InputError: no such file, not an image, or cut off.
     """
-    crop = transforms.evaluation(data)
-    seen = torch.stack([crop(_read(path)) for path in paths])
-    return seen, transforms.normalise(data)(seen)
-
-
-def _read(path: str | Path) -> Tensor:
     try:
         image: Tensor = TF.pil_to_tensor(default_loader(str(path)))
     except FileNotFoundError:
@@ -37,3 +35,42 @@ def _read(path: str | Path) -> Tensor:
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{path} can't be read as an image: {error}") from None
     return image
+
+
+def read_whole(path: str | Path) -> bytes:
+    """The bytes of an image file that isn't cut off.
+
+    Raises:
+        InputError: no such file, not an image, or cut off.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"the image {path} can't be read: {error.strerror}; put it back or take it out") from None
+    if not _ends_well(content):
+        # Some whole files have something behind their end: only decoding tells.
+        _decode(content, path)
+    return content
+
+
+def is_suspicious(path: Path) -> bool:
+    """Whether a file doesn't end as a whole image does, from its first and last bytes alone."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        file.seek(0, io.SEEK_END)
+        file.seek(max(file.tell() - 16, 0))
+        return not _ends_well(head + file.read())
+
+
+def _ends_well(content: bytes) -> bool:
+    return any(content.startswith(start) and content.endswith(end) for start, end in _ENDS.items())
+
+
+def _decode(content: bytes, path: str | Path) -> None:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except UnidentifiedImageError:
+        raise InputError(f"the image {path} isn't an image, or is empty; mend it or take it out") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"the image {path} is damaged ({error}); mend it or take it out") from None

@@ -1,58 +1,100 @@
-"""`sapoolc compare`: runs side by side, accuracy against cost."""
+"""Runs side by side: accuracy against cost."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
-from sapool.classify.history import save_figure
-from sapool.cli.tables import console, count, show_table
 from sapool.compiler import compile
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
-from sapool.errors import InputError
+from sapool.errors import InputError, RecipeError
+from sapool.recipes.settings import Recipe
 from sapool.runs.folder import recipe_of
+from sapool.runs.outputs import save_figure
+from sapool.runs.results import Result, Table
 
 COSTS = {"parameters": "parameters", "macs": "MACs", "peak_bytes": "peak activations, bytes (int8, one image)"}
 
 
-def compare(paths: Sequence[str], *, output: str | Path = "compare.png", as_json: bool = False) -> int:
-    """Prints a table of finished runs, and plots accuracy against parameters, MACs and peak activation memory.
+@dataclass(frozen=True)
+class ComparedRun:
+    """A finished run of a classifier.
+
+    Attributes:
+        run: its folder's name.
+        architecture, data, image_size: what was trained on what.
+        test_accuracy: of the epoch that was chosen.
+        select: what chose it, `val` or `test`.
+        parameters, macs, peak_bytes: of its network, for one image.
+    """
+
+    run: str
+    architecture: str
+    data: str
+    image_size: int
+    test_accuracy: float
+    select: str
+    parameters: int
+    macs: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Comparison(Result):
+    """Runs, in the order in which they were named."""
+
+    runs: tuple[ComparedRun, ...]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether all runs have the same data, and chose their epochs on the same images."""
+        return len({(run.data, run.select) for run in self.runs}) <= 1
+
+    def report(self) -> tuple[Table | str, ...]:
+        heads = ("run", "architecture", "data", "size", "test accuracy", "epoch chosen on", *COSTS.values())
+        rows = tuple(
+            (run.run, run.architecture, run.data, str(run.image_size), f"{run.test_accuracy:.4f}", run.select,
+             *(f"{getattr(run, name):,}" for name in COSTS))
+            for run in self.runs
+        )  # fmt: skip
+        note = "note: these runs differ in data or in what chose their epoch; their accuracies don't compare"
+        return (Table(heads, rows), *(() if self.comparable else (note,)))
+
+    def as_data(self) -> list[dict[str, Any]]:
+        return [asdict(run) for run in self.runs]
+
+    def plot(self, path: str | Path) -> None:
+        """Writes a PNG of accuracy against parameters, MACs and peak activation memory.
+
+        Raises:
+            InputError: the file can't be written.
+        """
+        save_figure(_figure(self.runs), Path(path))
+
+
+def compare(paths: Sequence[str | Path]) -> Comparison:
+    """Reads what finished runs have reached, and measures what their networks cost.
 
     Args:
         paths: the runs' folders.
-        output: where the plot goes, a PNG.
-        as_json: print JSON in place of the table.
 
     Raises:
-        InputError: a folder holds no finished run, or the plot can't be written.
+        InputError: a folder holds no finished run of a classifier.
     """
-    runs = [_read(Path(path)) for path in paths]
-    save_figure(_plot(runs), Path(output))
-    if as_json:
-        print(json.dumps(runs, indent=2))  # noqa: T201
-        return 0
-    rows = [
-        (r["run"], r["architecture"], r["data"], str(r["image_size"]), f"{r['test_accuracy']:.4f}", r["select"],
-         *(count(r[name]) for name in COSTS))
-        for r in runs
-    ]  # fmt: skip
-    heads = ("run", "architecture", "data", "size", "test accuracy", "epoch chosen on", *COSTS.values())
-    out = console()
-    show_table(out, heads, rows)
-    if len({(r["data"], r["select"]) for r in runs}) > 1:
-        out.print("\nnote: these runs differ in data or in what chose their epoch; their accuracies don't compare")
-    out.print(f"\nplot in {output}", markup=False)
-    return 0
+    return Comparison(tuple(_read(Path(path)) for path in paths))
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> ComparedRun:
     recipe = recipe_of(folder)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"the run in {folder} is of a detector; what is asked for needs a classifier's")
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         accuracy = float(summary["test_accuracy"])
@@ -68,30 +110,30 @@ def _read(folder: Path) -> dict[str, Any]:
             recipe.architecture, num_classes=classes, dialect=recipe.dialect, image_size=recipe.data.image_size
         )
     whole = total(costs(model, model.plan))
-    return {
-        "run": folder.name,
-        "architecture": recipe.architecture,
-        "data": recipe.data.name,
-        "image_size": recipe.data.image_size,
-        "test_accuracy": accuracy,
-        "select": recipe.select,
-        "parameters": whole.parameters,
-        "macs": whole.macs,
-        "peak_bytes": activation_memory(model, model.plan).peak,
-    }
+    return ComparedRun(
+        run=folder.name,
+        architecture=recipe.architecture,
+        data=recipe.data.name,
+        image_size=recipe.data.image_size,
+        test_accuracy=accuracy,
+        select=recipe.select,
+        parameters=whole.parameters,
+        macs=whole.macs,
+        peak_bytes=activation_memory(model, model.plan).peak,
+    )
 
 
-def _plot(runs: list[dict[str, Any]]) -> Figure:
+def _figure(runs: Sequence[ComparedRun]) -> Figure:
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     panels = figure.subplots(1, len(COSTS), sharey=True)
     for panel, (name, label) in zip(panels, COSTS.items(), strict=True):
-        for number, entry in enumerate(runs):
+        for number, run in enumerate(runs):
             # Hollow: its epoch was chosen on the test set.
-            face = "none" if entry["select"] == "test" else f"C{number % 10}"
-            note = " (epoch chosen on test)" if entry["select"] == "test" else ""
+            face = "none" if run.select == "test" else f"C{number % 10}"
+            note = " (epoch chosen on test)" if run.select == "test" else ""
             panel.scatter(
-                entry[name], entry["test_accuracy"], s=50, facecolor=face, edgecolor=f"C{number % 10}",
-                label=f"{entry['run']}: {entry['architecture']}{note}",
+                getattr(run, name), run.test_accuracy, s=50, facecolor=face, edgecolor=f"C{number % 10}",
+                label=f"{run.run}: {run.architecture}{note}",
             )  # fmt: skip
         panel.set_xscale("log")
         panel.set_xlabel(label)

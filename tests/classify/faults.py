@@ -12,12 +12,12 @@ import sys
 
 import torch
 
-from sapool.classify.callbacks import Randomness
-from sapoolc import main
+from sapool.classify.training.callbacks import SeedPerStep
+from sapool.cli.main import main
 
 
 def plant(what: str, epoch: int, batch: int) -> None:
-    before = Randomness.on_train_batch_start
+    before = SeedPerStep.on_train_batch_start
 
     def faulty(self, trainer, module, data, index):
         if (trainer.current_epoch, index) == (epoch, batch):
@@ -33,7 +33,7 @@ def plant(what: str, epoch: int, batch: int) -> None:
                         next(module.model.parameters()).fill_(float("nan"))
         before(self, trainer, module, data, index)
 
-    Randomness.on_train_batch_start = faulty
+    SeedPerStep.on_train_batch_start = faulty
 
 
 def run(fault: str, arguments: list[str]) -> int:

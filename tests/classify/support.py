@@ -1,20 +1,14 @@
-"""Small runs for the tests: one thread each, so that tests don't fight for cores."""
+"""Small runs of a classifier, and what is in their checkpoints."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
-import tempfile
 from pathlib import Path
 
 import torch
 
-from tests.classify.faults import run
+from tests.commands import sapoolc, sapoolc_apart
 
-ROOT = Path(__file__).parents[2]
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 # A network with dropout and a pooling with noise, so that a forgotten random state shows.
 TINY = [
     "digits",
@@ -29,47 +23,20 @@ TINY = [
     "train.clip_norm=5",
     "schedule.warmup_epochs=1",
 ]
-
-# Processes of their own, to be killed, forked from one that has loaded what takes seconds to load.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["sapool.classify.run", "sapool.classify.dry_run", "tests.classify.faults", "sapool.detect.run"]
-)
+# A shorter one, on images that every pooling fits on.
+SHORT = ("train.epochs=2", "train.steps_per_epoch=3", "data.image_size=32")
 
 
-def _child(fault: str, arguments: list[str], cwd: str, out: str, err: str) -> None:
-    os.chdir(cwd)
-    for stream, path in ((1, out), (2, err)):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT)
-        os.dup2(handle, stream)
-    sys.stdout, sys.stderr = (os.fdopen(os.dup(stream), "w", buffering=1) for stream in (1, 2))
-    sys.exit(run(fault, arguments))
+def train(folder: Path, *overrides: str, code: int = 0, options: tuple[str, ...] = ()) -> str:
+    """What a small run prints, of both streams."""
+    return "".join(sapoolc("train", *TINY, *overrides, "--run-dir", folder, *options, code=code))
 
 
-def sapoolc(
-    *arguments: object, fault: str = "none", code: int = 0, cwd: Path | None = None, wait: int = 280
-) -> tuple[str, str]:
-    """Standard output and error of a command that must end with `code`."""
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        words = [str(argument) for argument in arguments]
-        process = _context.Process(target=_child, args=(fault, words, str(cwd or ROOT), str(out), str(err)))
-        process.start()
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-        process.join(wait)
-        if process.exitcode is None:
-            process.kill()
-        said = out.read_text(), err.read_text()
-    assert process.exitcode == code, f"exit code {process.exitcode}\n{said[0]}\n{said[1]}"
-    assert "Traceback" not in said[1], said[1]
-    return said
-
-
-def train(folder: Path, *overrides: str, fault: str = "none", code: int = 0, options: tuple[str, ...] = ()) -> str:
-    return "".join(sapoolc("train", *TINY, *overrides, "--run-dir", folder, *options, fault=fault, code=code))
+def train_apart(
+    folder: Path, *overrides: str, fault: str = "none", code: int = 0, options: tuple[str, ...] = ()
+) -> str:
+    """The same in a process of its own, which may be killed; all of them compute with one thread."""
+    return "".join(sapoolc_apart("train", *TINY, *overrides, "--run-dir", folder, *options, fault=fault, code=code))
 
 
 def checkpoint(path: Path) -> dict:

@@ -20,7 +20,8 @@ from sapool.classify.data.sources import open_data
 from sapool.errors import InputError
 from sapool.recipes.reading import read_recipe
 from sapool.recipes.settings import Data
-from tests.classify.support import FASHION, sapoolc, train
+from tests.classify.support import FASHION, train
+from tests.commands import sapoolc
 
 needs_fashion = pytest.mark.skipif(
     not FASHION.is_dir(), reason="Debian's package dataset-fashion-mnist isn't installed"

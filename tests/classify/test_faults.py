@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sapool.classify.checkpoint_io import Storage
+from sapool.classify.checkpoints import read_run_checkpoint
+from sapool.classify.training.checkpoint_io import WholeFileCheckpointIO
 from sapool.errors import RecipeError, WeightsError, WorkError
 from sapool.recipes.reading import read_recipe
-from sapool.runs.folder import make, read_own
-from tests.classify.support import checkpoint, differences, sapoolc, train
+from sapool.runs.folder import make
+from tests.classify.support import checkpoint, differences, train, train_apart
+from tests.commands import sapoolc
 
 SHORT = ("train.epochs=2", "train.steps_per_epoch=2")
 
@@ -24,7 +26,7 @@ SHORT = ("train.epochs=2", "train.steps_per_epoch=2")
 def stopped(tmp_path_factory) -> Path:
     """A run that was killed in its second epoch."""
     folder = tmp_path_factory.mktemp("runs") / "stopped"
-    train(folder, *SHORT, fault="kill:1:1", code=-9)
+    train_apart(folder, *SHORT, fault="kill:1:1", code=-9)
     return folder
 
 
@@ -61,10 +63,10 @@ def test_pickle_bomb_is_refused(run, tmp_path):
     assert not mark.exists()
     # The same through Lightning's own door, whatever it asks for.
     with pytest.raises(WeightsError, match="could run code"):
-        Storage().load_checkpoint(run / "last.ckpt", weights_only=False)
+        WholeFileCheckpointIO().load_checkpoint(run / "last.ckpt", weights_only=False)
     (run / "last.ckpt").write_bytes(pickle.dumps(Bomb(mark)))
     with pytest.raises(WeightsError):
-        Storage().load_checkpoint(run / "last.ckpt", weights_only=False)
+        WholeFileCheckpointIO().load_checkpoint(run / "last.ckpt", weights_only=False)
     assert not mark.exists()
 
 
@@ -83,7 +85,7 @@ def test_cut_off_checkpoint(run):
 def test_checkpoint_of_another_architecture(run):
     recipe = read_recipe(str(run / "recipe.toml"), ["architecture=resnet18-skip-1222"])
     with pytest.raises(WeightsError, match=r"is of mobilenet-gaussian_pool-1221111 .*the recipe of resnet18-skip-1222"):
-        read_own(run / "last.ckpt", recipe)
+        read_run_checkpoint(run / "last.ckpt", recipe)
     content = checkpoint(run / "last.ckpt")
     content["sapool"]["architecture"] = "resnet18-skip-1222"
     torch.save(content, run / "last.ckpt")
@@ -101,7 +103,7 @@ def test_another_recipe_is_refused(run):
 
 def test_loss_that_is_no_number(run):
     before = checkpoint(run / "last.ckpt")
-    said = train(run, *SHORT, fault="nan:1:1", code=1, options=("--resume",))
+    said = train_apart(run, *SHORT, fault="nan:1:1", code=1, options=("--resume",))
     assert "the loss became nan in epoch 2, batch 2, at a learning rate of" in said
     assert differences(before, checkpoint(run / "last.ckpt")) == []
     train(run, *SHORT, options=("--resume",))
@@ -152,10 +154,10 @@ def test_full_disk_in_a_run(run, small_disk):
 
 def test_full_disk_leaves_the_previous_checkpoint(small_disk):
     path = small_disk / "last.ckpt"
-    Storage().save_checkpoint({"x": torch.zeros(1000)}, path)
+    WholeFileCheckpointIO().save_checkpoint({"x": torch.zeros(1000)}, path)
     fill(small_disk, 1 << 20)
     with pytest.raises(WorkError, match=r"last\.ckpt.*no space left on the disk"):
-        Storage().save_checkpoint({"x": torch.zeros(1_000_000)}, path)
+        WholeFileCheckpointIO().save_checkpoint({"x": torch.zeros(1_000_000)}, path)
     assert torch.equal(checkpoint(path)["x"], torch.zeros(1000))
     assert sorted(p.name for p in small_disk.iterdir()) == ["ballast", "last.ckpt"]
 

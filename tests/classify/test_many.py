@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
-from sapool.classify.sync_norm import CPUSync, CPUSyncBatchNorm
-from tests.classify.support import ENVIRONMENT, ROOT, checkpoint, differences
+from sapool.classify.training.sync_norm import CPUSync, CPUSyncBatchNorm
+from tests.classify.support import checkpoint, differences
+from tests.commands import ENVIRONMENT, ROOT
 
 # No noise and no dropout: those are drawn for each process. Every process has its own images, augmented.
 RUN = [

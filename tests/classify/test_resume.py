@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.classify.support import checkpoint, differences, train
+from tests.classify.support import checkpoint, differences
+from tests.classify.support import train_apart as train
 
 
 @pytest.fixture(scope="module")

@@ -537,7 +537,7 @@ def test_a_failure_of_ours(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exc
     def fail(*_: object, **__: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(sapool, "compile", fail)
+    monkeypatch.setattr("sapool.compiler.compile", fail)
     answer = run("compile", TEXT)
     assert (answer.code, answer.out) == (1, "")
     assert answer.err == f"sapoolc: {type(error).__name__}: it broke\n(--debug shows where)\n"
@@ -547,7 +547,7 @@ def test_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sapool, "compile", interrupt)
+    monkeypatch.setattr("sapool.compiler.compile", interrupt)
     assert run("compile", TEXT) == Answer(130, "", "sapoolc: interrupted\n")
 
 

@@ -1,4 +1,4 @@
-"""A small data set, bound recipes, and commands in processes of their own."""
+"""A small data set, bound recipes, and commands."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import subprocess
 from pathlib import Path
 
-from sapool.detect.binding.config import Bound, bind
-from sapool.detect.data.coco import Boxes, Part, digits, find
+from sapool.detect.binding.config import BoundConfig, bind
+from sapool.detect.data.coco import AnnotatedImages, BoxDataset, digits, find_dataset
 from sapool.recipes.detection import DetectionRecipe
 from sapool.recipes.reading import read_recipe
-from tests.classify.support import sapoolc
+from tests.commands import sapoolc
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -50,14 +50,14 @@ def recipe_for(base: str, architecture: str, **sections: object) -> DetectionRec
     return DetectionRecipe.model_validate({**given, **sections})
 
 
-def bound(base: str, architecture: str, **sections: object) -> Bound:
+def bound(base: str, architecture: str, **sections: object) -> BoundConfig:
     recipe = recipe_for(base, architecture, **sections)
     return bind(recipe, coco(recipe), Path("work"))
 
 
-def coco(recipe: DetectionRecipe) -> Boxes:
-    part = Part(Path("annotations.json"), Path("images"))
-    return Boxes(Path(), part, part, find(recipe.data, present=False).classes)
+def coco(recipe: DetectionRecipe) -> BoxDataset:
+    part = AnnotatedImages(Path("annotations.json"), Path("images"))
+    return BoxDataset(Path(), part, part, find_dataset(recipe.data, present=False).classes)
 
 
 def digits_recipe(name: str, root: Path, *more: str) -> DetectionRecipe:
@@ -67,7 +67,7 @@ def digits_recipe(name: str, root: Path, *more: str) -> DetectionRecipe:
 
 
 def command(*words: object, code: int = 0, program: tuple[str, ...] = ()) -> tuple[str, str]:
-    """Standard output and error of `sapoolc`, or of another program, that must end with `code`."""
+    """Standard output and error of `sapoolc` here, or of another program, that must end with `code`."""
     if not program:
         return sapoolc(*words, code=code)
     done = subprocess.run(

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sapool.detect.data.coco import check, digits, find
-from sapool.detect.data.images import LoadWholeImage, read_whole
+from sapool.detect.data.coco import check_dataset, digits, find_dataset
+from sapool.detect.data.images import LoadWholeImage
 from sapool.errors import InputError
 from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
 from sapool.recipes.reading import read_recipe
+from sapool.runs.images import read_whole
 from tests.detect.support import command, made, overrides
 
 
@@ -42,13 +43,13 @@ def edited(root: Path, part: str = "train"):
 
 
 def test_what_is_whole_passes(root):
-    boxes = find(folder(root))
+    boxes = find_dataset(folder(root))
     assert boxes.classes == tuple("0123456789")
-    assert check(boxes, 4) == (6, 3)
+    assert check_dataset(boxes, 4) == (6, 3)
 
 
 def test_classes_keep_the_order_of_the_annotations(root):
-    assert find(folder(root, classes=["7", "2"])).classes == ("2", "7")
+    assert find_dataset(folder(root, classes=["7", "2"])).classes == ("2", "7")
     # In which mmdet numbers them, whatever order they are named in.
     data_set = pytest.importorskip("mmdet.datasets").CocoDataset(
         ann_file=str(root / "annotations/train.json"), data_prefix={"img": f"{root}/train/"},
@@ -75,7 +76,7 @@ def test_classes_keep_the_order_of_the_annotations(root):
 def test_files(root, spoil, said):
     spoil(root)
     with pytest.raises(InputError, match=said):
-        check(find(folder(root)), 4)
+        check_dataset(find_dataset(folder(root)), 4)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_annotations(root, spoil, said):
     spoil(content)
     write()
     with pytest.raises(InputError, match=said):
-        check(find(folder(root)), 4)
+        check_dataset(find_dataset(folder(root)), 4)
 
 
 def test_class_that_only_one_part_lacks(root):
@@ -105,21 +106,21 @@ def test_class_that_only_one_part_lacks(root):
     content["annotations"] = [a for a in content["annotations"] if a["category_id"] != 5]
     write()
     with pytest.raises(InputError, match=r"data\.classes: .*val\.json has no category '4'"):
-        check(find(folder(root)), 4)
+        check_dataset(find_dataset(folder(root)), 4)
 
 
 def test_too_few_images(root):
     with pytest.raises(InputError, match="6 images with boxes of these classes don't fill a batch of 7"):
-        check(find(folder(root)), 7)
+        check_dataset(find_dataset(folder(root)), 7)
 
 
 def test_coco_without_its_files():
     data = DetectionData.model_validate({"name": "coco", "root": "/nowhere", "classes": "published"})
-    assert find(data, present=False).classes == PUBLISHED_CLASSES
+    assert find_dataset(data, present=False).classes == PUBLISHED_CLASSES
     with pytest.raises(InputError, match=r"instances_train2017\.json can't be read"):
-        find(data)
+        find_dataset(data)
     every = data.model_copy(update={"classes": "all"})
-    assert len(find(every, present=False).classes) == 80
+    assert len(find_dataset(every, present=False).classes) == 80
 
 
 def test_images_that_have_something_behind_their_end_are_whole(tmp_path):
@@ -174,15 +175,15 @@ def test_an_image_that_breaks_while_training(root, tmp_path):
     program = f"""
 import sys
 from pathlib import Path
-import sapool.detect.run as run
+import sapool.detect.fit as fit
 from sapoolc import main
-checked = run.check
+checked = fit.check_dataset
 def check(*arguments):
     counts = checked(*arguments)
     for image in Path({str(root)!r}, "train").iterdir():
         image.write_bytes(image.read_bytes()[:-300])
     return counts
-run.check = check
+fit.check_dataset = check
 sys.exit(main(sys.argv[1:]))
 """
     words = ["train", "ssd-digits", *overrides(root), "data.workers=1", "--run-dir", tmp_path / "run"]

@@ -115,15 +115,19 @@ def test_what_a_pass_establishes_is_verified_after_it_and_after_later_ones() -> 
         Driver(net(), plan())(look_on, never)
 
 
-def test_a_pass_can_be_left_out_and_a_watcher_is_told_of_changes() -> None:
-    told: list[tuple[str, bool]] = []
+def test_a_pass_can_be_left_out_and_a_watcher_is_told_of_each() -> None:
+    told: list[tuple[str, bool, bool]] = []
     driver = Driver(
-        net(), plan(), without=("look_on",), watch=lambda name, module: told.append((name, "neg" in nodes(module)))
+        net(),
+        plan(),
+        without=("say_hello",),
+        watch=lambda name, module, changed: told.append((name, "neg" in nodes(module), changed)),
     )
+    driver(say_hello)
     driver(look_on)
     driver(negate_relu)
-    assert [run.rule for run in driver.log.runs] == ["negate_relu"]
-    assert told == [("negate_relu", True)]
+    assert [run.rule for run in driver.log.runs] == ["look_on", "negate_relu"]
+    assert told == [("look_on", False, False), ("negate_relu", True, True)]
 
 
 def test_a_guest_follows_the_pass_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 
-from sapool.classify.data.sources import Source
+from sapool.classify.data.images import Source
 from sapool.errors import InputError
 
 Batch = tuple[Tensor, Tensor]
@@ -54,17 +54,17 @@ class Samples(Dataset[Batch]):
 
     def _one(self, index: int) -> Tensor:
         if self.seed is not None:
-            torch.default_generator.manual_seed(_mixed(self.seed, int(self.epoch), index))
+            torch.default_generator.manual_seed(_seed_of(self.seed, int(self.epoch), index))
         image: Tensor = self.transform(self.source.image(index))
         return image
 
 
-def _mixed(*numbers: int) -> int:
+def _seed_of(*numbers: int) -> int:
     """One 64-bit seed of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-class Told(Dataset[Any]):
+class ErrorsAsData(Dataset[Any]):
     """A data set whose unreadable images arrive as messages.
 
     An exception crosses from a worker as its whole traceback in a string; a message stays what it is.
@@ -110,9 +110,9 @@ class Loader(DataLoader[Any]):
         drop_last: bool = False,
         pin: bool = False,
     ) -> None:
-        batches = _From(sampler if sampler is not None else range(len(samples)), batch_size, drop_last)
+        batches = _WindowedBatchSampler(sampler if sampler is not None else range(len(samples)), batch_size, drop_last)
         super().__init__(
-            Told(samples),
+            ErrorsAsData(samples),
             batch_sampler=batches,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -148,7 +148,7 @@ class Loader(DataLoader[Any]):
         self.start = state["given"]
 
 
-class _From(BatchSampler):
+class _WindowedBatchSampler(BatchSampler):
     """torch's batches of one epoch, a window of them."""
 
     window: tuple[int, int | None] = (0, None)

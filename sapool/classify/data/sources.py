@@ -1,17 +1,12 @@
-"""Opening data sets: training and test images as they are stored, through torchvision's readers where it has one.
-
-Every source is ordered by class, and inside a class as it is stored. So the same images read from a packed file and
-from class folders have the same indices, and with them the same batches.
-"""
+"""Opening data sets: training and test images as they are stored, through torchvision's readers where it has one."""
 
 from __future__ import annotations
 
 import gzip
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,66 +15,11 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision import datasets
-from torchvision.datasets.folder import default_loader
-from torchvision.transforms.v2 import functional as TF
 
 from sapool.catalogue.data_sets import DATA_SETS, DataSet, default_root, register_data_set
+from sapool.classify.data.images import ImageFiles, InMemoryImages, Splits
 from sapool.errors import InputError
 from sapool.recipes.settings import Data
-
-
-class Source(Protocol):
-    """Labelled images.
-
-    Attributes:
-        labels: int64, (N,).
-    """
-
-    labels: Tensor
-
-    def image(self, index: int) -> Tensor:
-        """One image: uint8, (3, H, W)."""
-        ...
-
-
-class Packed:
-    """Images of one size, in memory: uint8, (N, 1 or 3, H, W), and labels, (N,)."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        order = torch.sort(labels, stable=True).indices
-        self.images, self.labels = images[order], labels[order]
-
-    def image(self, index: int) -> Tensor:
-        return self.images[index].expand(3, -1, -1)
-
-
-class Files:
-    """Images in a folder of class folders."""
-
-    def __init__(self, folder: datasets.ImageFolder) -> None:
-        self.paths = [path for path, _ in folder.samples]
-        self.labels = torch.tensor(folder.targets, dtype=torch.int64)
-
-    def image(self, index: int) -> Tensor:
-        path = self.paths[index]
-        try:
-            image: Tensor = TF.pil_to_tensor(default_loader(path))
-            return image
-        except FileNotFoundError:
-            raise InputError(
-                f"the image {path} was there when the run began and is gone; put it back and go on with --resume"
-            ) from None
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(f"the image {path} can't be read ({error}); mend or remove it, and train again") from None
-
-
-@dataclass(frozen=True)
-class Splits:
-    """A data set that was found: its two parts and the names of its classes."""
-
-    train: Source
-    test: Source
-    classes: tuple[str, ...]
 
 
 def open_data(data: Data) -> Splits:
@@ -103,7 +43,9 @@ def read_digits(entry: DataSet, root: Path | None) -> Splits:
     grey = torch.from_numpy((bunch.images * (255 / 16)).round().astype(np.uint8))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=bunch.target, random_state=0)
-    return Splits(Packed(grey[train], labels[train]), Packed(grey[test], labels[test]), tuple(map(str, range(10))))
+    return Splits(
+        InMemoryImages(grey[train], labels[train]), InMemoryImages(grey[test], labels[test]), tuple(map(str, range(10)))
+    )
 
 
 @register_data_set(
@@ -132,7 +74,7 @@ def read_digits(entry: DataSet, root: Path | None) -> Splits:
     rank=2,
 )
 def read_idx_files(entry: DataSet, root: Path | None) -> Splits:
-    """MNIST's files: torchvision downloads them, or they lie in the folder, packed or not."""
+    """Files of MNIST's format, packed or not, where torchvision, a user or Debian puts them."""
     cls: type[datasets.MNIST] = getattr(datasets, entry.options["cls"])
     base = root or default_root()
     raw = base / cls.__name__ / "raw"
@@ -142,7 +84,7 @@ def read_idx_files(entry: DataSet, root: Path | None) -> Splits:
         found = raw
         _download(entry, base, "train-images-idx3-ubyte", lambda: cls(base, download=True))
 
-    def part(prefix: str) -> Packed:
+    def part(prefix: str) -> InMemoryImages:
         arrays = []
         for kind, dimensions in (("images-idx3", 3), ("labels-idx1", 1)):
             name = f"{prefix}-{kind}-ubyte"
@@ -155,7 +97,7 @@ def read_idx_files(entry: DataSet, root: Path | None) -> Splits:
             raise InputError(
                 f"{found}: {len(images)} images and {len(labels)} labels of '{prefix}' don't belong together"
             )
-        return Packed(images[:, None], labels.long())
+        return InMemoryImages(images[:, None], labels.long())
 
     return Splits(part("train"), part("t10k"), tuple(cls.classes))
 
@@ -204,13 +146,15 @@ def _read_idx_file(path: Path, dimensions: int) -> Tensor:
     rank=4,
 )
 def read_cifar(entry: DataSet, root: Path | None) -> Splits:
-    """CIFAR's batches, through torchvision."""
+    """CIFAR's batches as torchvision reads them (Krizhevsky, 2009)."""
     cls: type[datasets.CIFAR10] = getattr(datasets, entry.options["cls"])
     base = root or default_root()
 
-    def part(train: bool) -> Packed:
+    def part(train: bool) -> InMemoryImages:
         stored = _stored(entry, base, lambda download: cls(base, train=train, download=download))
-        return Packed(torch.from_numpy(stored.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(stored.targets))
+        return InMemoryImages(
+            torch.from_numpy(stored.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(stored.targets)
+        )
 
     parts = part(True), part(False)
     return Splits(*parts, tuple(_stored(entry, base, lambda download: cls(base)).classes))
@@ -226,7 +170,7 @@ def read_cifar(entry: DataSet, root: Path | None) -> Splits:
     rank=5,
 )
 def read_stl10(entry: DataSet, root: Path | None) -> Splits:
-    """STL-10's binary files, through torchvision."""
+    """The labelled images of STL-10 (Coates et al., AISTATS 2011)."""
     base = root or default_root()
 
     def part(split: str) -> datasets.STL10:
@@ -236,8 +180,10 @@ def read_stl10(entry: DataSet, root: Path | None) -> Splits:
 
     train, test = part("train"), part("test")
 
-    def packed(stored: datasets.STL10) -> Packed:
-        return Packed(torch.from_numpy(stored.data), torch.from_numpy(np.asarray(stored.labels).astype(np.int64)))
+    def packed(stored: datasets.STL10) -> InMemoryImages:
+        return InMemoryImages(
+            torch.from_numpy(stored.data), torch.from_numpy(np.asarray(stored.labels).astype(np.int64))
+        )
 
     return Splits(packed(train), packed(test), tuple(train.classes))
 
@@ -279,14 +225,14 @@ def _download(entry: DataSet, base: Path, looked_for: str, fetch: Callable[[], A
     rank=6,
 )
 def read_imagenet(entry: DataSet, root: Path | None) -> Splits:
-    """ILSVRC 2012: its archives, which torchvision unpacks, or class folders in train and val."""
+    """ILSVRC 2012 from its archives, which torchvision unpacks, or from class folders."""
     base = root or default_root() / "imagenet"
     if (base / "ILSVRC2012_devkit_t12.tar.gz").is_file() or (base / "meta.bin").is_file():
         try:
             parts = [datasets.ImageNet(base, split) for split in ("train", "val")]
         except (OSError, RuntimeError) as error:
             raise _missing(entry, "its archives or its class folders", base, f" ({error})") from None
-        return Splits(Files(parts[0]), Files(parts[1]), tuple(names[0] for names in parts[0].classes))
+        return Splits(ImageFiles(parts[0]), ImageFiles(parts[1]), tuple(names[0] for names in parts[0].classes))
     return _class_folders(entry, base, ("val",))
 
 
@@ -301,7 +247,7 @@ def read_imagenet(entry: DataSet, root: Path | None) -> Splits:
     rank=7,
 )
 def read_folders(entry: DataSet, root: Path | None) -> Splits:
-    """A folder of class folders in train and in test, val or validation."""
+    """Anyone's images, in a folder of class folders for each part."""
     if root is None:
         raise InputError(f"{entry.title} isn't named. To do so: {entry.get}.")
     return _class_folders(entry, root, ("test", "val", "validation"))
@@ -318,4 +264,4 @@ def _class_folders(entry: DataSet, base: Path, tests: tuple[str, ...]) -> Splits
     if train.classes != held.classes:
         odd = sorted(set(train.classes) ^ set(held.classes))
         raise InputError(f"{base}: the class folders of train and {test} differ: {', '.join(odd[:5])}")
-    return Splits(Files(train), Files(held), tuple(train.classes))
+    return Splits(ImageFiles(train), ImageFiles(held), tuple(train.classes))

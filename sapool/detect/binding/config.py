@@ -23,7 +23,7 @@ from sapool.detect.binding.families import HEADS
 from sapool.detect.binding.inputs import Size, base_size, bind_inputs
 from sapool.detect.binding.model import Binding, bind_model, check_parts
 from sapool.detect.binding.schedule import bind_training
-from sapool.detect.data.coco import Boxes
+from sapool.detect.data.coco import BoxDataset
 from sapool.errors import WorkError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.weights.atomic import write_text
@@ -40,7 +40,7 @@ _ENOUGH = 512  # pixels
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundConfig:
     """A recipe's config and what was bound in it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Bound:
     classes: int
 
 
-def bind(recipe: DetectionRecipe, boxes: Boxes, work_dir: Path) -> Bound:
+def bind(recipe: DetectionRecipe, dataset: BoxDataset, work_dir: Path) -> BoundConfig:
     """The config that a recipe describes, on a data set.
 
     Raises:
@@ -67,11 +67,11 @@ def bind(recipe: DetectionRecipe, boxes: Boxes, work_dir: Path) -> Bound:
     before = base_size(config)
     size = recipe.data.image_size or before
     growth = max(size) / max(before)
-    binding = bind_model(config, recipe, len(boxes.classes), size, growth)
-    bind_inputs(config, recipe, boxes, size, binding.divisor)
+    binding = bind_model(config, recipe, len(dataset.classes), size, growth)
+    bind_inputs(config, recipe, dataset, size, binding.divisor)
     bind_training(config, recipe, work_dir.absolute())
     whole = Config({name: config[name] for name in _SETTINGS if name in config})
-    return Bound(Config(whole.to_dict()), binding, size, len(boxes.classes))
+    return BoundConfig(Config(whole.to_dict()), binding, size, len(dataset.classes))
 
 
 def write_config(config: Config, path: str | Path) -> None:
@@ -90,7 +90,7 @@ def build_model(config: Config) -> Any:
     return revert_sync_batchnorm(model)
 
 
-def try_once(bound: Bound) -> float:
+def smoke_test(bound: BoundConfig) -> float:
     """One forward and backward of the bound detector, on noise with two boxes; returns the loss.
 
     Raises:
@@ -120,7 +120,7 @@ def try_once(bound: Bound) -> float:
     return float(loss.item())
 
 
-def _noise(bound: Bound) -> dict[str, Any]:
+def _noise(bound: BoundConfig) -> dict[str, Any]:
     """Two images of noise with two boxes each, of the first and of the last class; no larger than they need to be."""
     fixed = any(HEADS[name].fixed for _, name, _ in bound.binding.heads)
     width, height = bound.size if fixed else (_side(edge, bound.binding.divisor) for edge in bound.size)

@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 
 from sapool.detect.binding.families import SIZES
 from sapool.detect.binding.model import in_bytes
-from sapool.detect.data.coco import Boxes, Part
+from sapool.detect.data.coco import AnnotatedImages, BoxDataset
 from sapool.errors import InputError
 from sapool.recipes.detection import DetectionRecipe
 
@@ -34,13 +34,13 @@ def base_size(config: Config) -> Size:
     )
 
 
-def bind_inputs(config: Config, recipe: DetectionRecipe, boxes: Boxes, size: Size, divisor: int) -> None:
+def bind_inputs(config: Config, recipe: DetectionRecipe, dataset: BoxDataset, size: Size, divisor: int) -> None:
     """Sets data sets, loaders, pipelines and evaluators of a config, in place.
 
     Args:
         config: the base.
         recipe: batch size, workers, whether an epoch is one pass over the data.
-        boxes: the data set.
+        dataset: its images.
         size: width and height of images.
         divisor: of sizes that the base draws at random.
     """
@@ -48,18 +48,18 @@ def bind_inputs(config: Config, recipe: DetectionRecipe, boxes: Boxes, size: Siz
     workers = {"num_workers": recipe.data.workers, "persistent_workers": recipe.data.workers > 0}
     train = config.train_dataloader
     # The base's repetitions belong to its own number of epochs.
-    train.dataset = _data_set(train.dataset, boxes, boxes.train, once=recipe.train.epochs is not None)
+    train.dataset = _data_set(train.dataset, dataset, dataset.train, once=recipe.train.epochs is not None)
     if recipe.data.augment != "base":
         _leave_out_augmentation(config, mirrored=recipe.data.augment == "flip")
     train.update(batch_size=recipe.train.batch_size, **workers)
     # A last batch of one image has no batch statistics where maps have one pixel.
     (train.batch_sampler if train.get("batch_sampler") else train).drop_last = True
-    config.val_dataloader.dataset = _data_set(config.val_dataloader.dataset, boxes, boxes.val)
+    config.val_dataloader.dataset = _data_set(config.val_dataloader.dataset, dataset, dataset.val)
     config.val_dataloader.update(**workers)
     config.test_dataloader = copy.deepcopy(config.val_dataloader)
     metric = config.val_evaluator.get("metric", "bbox") if isinstance(config.val_evaluator, dict) else "bbox"
     config.val_evaluator = ConfigDict(
-        type="CocoMetric", ann_file=str(boxes.val.annotations), metric=metric, classwise=True
+        type="CocoMetric", ann_file=str(dataset.val.annotations), metric=metric, classwise=True
     )
     config.test_evaluator = copy.deepcopy(config.val_evaluator)
     for part in ("model", "train_dataloader", "val_dataloader", "test_dataloader", "custom_hooks"):
@@ -77,10 +77,10 @@ def _leaf(data_set: ConfigDict) -> ConfigDict:
     return data_set
 
 
-def _data_set(given: ConfigDict, boxes: Boxes, part: Part, *, once: bool = False) -> ConfigDict:
+def _data_set(given: ConfigDict, dataset: BoxDataset, part: AnnotatedImages, *, once: bool = False) -> ConfigDict:
     """The base's data set with its pipeline and its wrappers, on other images."""
     if given.type in _WRAPPERS and not (once and given.type != "MultiImageMixDataset"):
-        return ConfigDict({**given, "dataset": _data_set(given.dataset, boxes, part, once=once)})
+        return ConfigDict({**given, "dataset": _data_set(given.dataset, dataset, part, once=once)})
     leaf = _leaf(given)
     kept = {name: leaf[name] for name in ("filter_cfg", "test_mode") if name in leaf}
     return ConfigDict(
@@ -88,7 +88,7 @@ def _data_set(given: ConfigDict, boxes: Boxes, part: Part, *, once: bool = False
         data_root="",
         ann_file=str(part.annotations),
         data_prefix={"img": f"{part.images}/"},
-        metainfo={"classes": boxes.classes},
+        metainfo={"classes": dataset.classes},
         pipeline=leaf.pipeline,
         **kept,
     )

@@ -61,7 +61,7 @@ def choose_outputs(
         if len(chosen) < count:
             raise InputError(
                 f"detector.out_indices: the base's neck takes {count} maps, and {text} has maps of {len(deepest)} "
-                f"different sizes only ({maps}); use an architecture that downsamples oftener, or another base"
+                f"different sizes only ({maps}); use an architecture that downsamples more often, or another base"
             )
         return chosen
     for index in wanted:

@@ -1,4 +1,4 @@
-"""How a bound config trains: optimiser, schedule, loop, hooks, and where its files go."""
+"""How a bound config trains: optimizer, schedule, loop, hooks, and where its files go."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HALVES = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}
 
 
 def bind_training(config: Config, recipe: DetectionRecipe, work_dir: Path) -> None:
-    """Sets optimiser, schedule, loop and hooks of a config, in place; what the recipe leaves out stays the base's.
+    """Sets optimizer, schedule, loop and hooks of a config, in place; what the recipe leaves out stays the base's.
 
     Raises:
         InputError: the base counts steps in place of epochs, and the recipe names no number of epochs.

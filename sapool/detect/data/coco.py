@@ -13,16 +13,16 @@ from mmdet.datasets import CocoDataset
 
 from sapool.catalogue.data_sets import default_root
 from sapool.detect.data import digits
-from sapool.detect.data.images import is_suspicious, read_whole
 from sapool.errors import InputError, did_you_mean
 from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
+from sapool.runs.images import is_suspicious, read_whole
 
 _LISTS = ("images", "annotations", "categories")
 READERS = 8
 
 
 @dataclass(frozen=True)
-class Part:
+class AnnotatedImages:
     """Annotated images.
 
     Attributes:
@@ -35,7 +35,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Boxes:
+class BoxDataset:
     """A data set.
 
     Attributes:
@@ -45,12 +45,12 @@ class Boxes:
     """
 
     root: Path
-    train: Part
-    val: Part
+    train: AnnotatedImages
+    val: AnnotatedImages
     classes: tuple[str, ...]
 
 
-def find(data: DetectionData, *, present: bool = True) -> Boxes:
+def find_dataset(data: DetectionData, *, present: bool = True) -> BoxDataset:
     """The data set that a recipe names. Digits are made first, where they aren't there.
 
     Args:
@@ -63,34 +63,34 @@ def find(data: DetectionData, *, present: bool = True) -> Boxes:
     root = Path(data.root) if data.root else default_root() / data.name
     if data.name == "digits-detection":
         digits.ensure(root)
-    train = Part(root / data.train_annotations, root / data.train_images)
-    val = Part(root / data.val_annotations, root / data.val_images)
+    train = AnnotatedImages(root / data.train_annotations, root / data.train_images)
+    val = AnnotatedImages(root / data.val_annotations, root / data.val_images)
     if not present and data.name == "coco" and not train.annotations.exists():
-        return Boxes(root, train, val, _chosen(data, CocoDataset.METAINFO["classes"], "COCO"))
+        return BoxDataset(root, train, val, _chosen(data, CocoDataset.METAINFO["classes"], "COCO"))
     names = _categories(_read(train.annotations), train.annotations)
-    return Boxes(root, train, val, _chosen(data, names, str(train.annotations)))
+    return BoxDataset(root, train, val, _chosen(data, names, str(train.annotations)))
 
 
-def check(boxes: Boxes, batch_size: int) -> tuple[int, int]:
+def check_dataset(dataset: BoxDataset, batch_size: int) -> tuple[int, int]:
     """Looks for what would go wrong later; returns how many images there are to train and to validate with.
 
     Raises:
         InputError: annotations that don't fit together, an image that is missing or cut off, too few images.
     """
     counts = []
-    for part in (boxes.train, boxes.val):
+    for part in (dataset.train, dataset.val):
         content = _read(part.annotations)
-        for name in boxes.classes:
+        for name in dataset.classes:
             if name not in (names := _categories(content, part.annotations)):
                 raise InputError(
                     f"data.classes: {part.annotations} has no category '{name}'." + did_you_mean(name, names)
                 )
-        used = _check_annotations(content, part.annotations, boxes.classes)
+        used = _check_annotations(content, part.annotations, dataset.classes)
         _check_images(content["images"], part)
-        counts.append(used if part is boxes.train else len(content["images"]))
+        counts.append(used if part is dataset.train else len(content["images"]))
     if counts[0] < batch_size:
         raise InputError(
-            f"{boxes.train.annotations}: {counts[0]} images with boxes of these classes don't fill a batch of "
+            f"{dataset.train.annotations}: {counts[0]} images with boxes of these classes don't fill a batch of "
             f"{batch_size} (train.batch_size)"
         )
     return counts[0], counts[1]
@@ -163,7 +163,7 @@ def _check_annotations(content: dict[str, Any], path: Path, classes: Sequence[st
     return len(used)
 
 
-def _check_images(images: Sequence[dict[str, Any]], part: Part) -> None:
+def _check_images(images: Sequence[dict[str, Any]], part: AnnotatedImages) -> None:
     # Whole files are told from the bytes at their ends; only the others are decoded.
     with ThreadPoolExecutor(READERS) as pool:
         for _ in pool.map(_check_image, (part.images / image["file_name"] for image in images)):

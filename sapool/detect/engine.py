@@ -1,4 +1,4 @@
-"""What a run of mmengine says on the way: a line an epoch here, everything in its own log."""
+"""mmengine's runner, and what of it is heard: an epoch's figures here, everything in its own log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from sapool.errors import WorkError
-from sapool.runs.folder import is_main
+from sapool.runs.progress import Progress
 
 _METRIC = "coco/bbox_"
 
@@ -25,13 +25,13 @@ _METRIC = "coco/bbox_"
 _NOWHERE = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
-class Lines(Hook):  # type: ignore[misc]
-    """Prints a line for each epoch and each measurement, and ends a run whose loss is no number."""
+class EpochHook(Hook):  # type: ignore[misc]
+    """Tells each epoch's loss and each measurement, and ends a run whose loss is no number."""
 
     priority = "LOW"
 
-    def __init__(self, out: TextIO) -> None:
-        self.out = out
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
         self.total, self.steps = 0.0, 0
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -49,25 +49,20 @@ class Lines(Hook):  # type: ignore[misc]
         self.total, self.steps = self.total + loss, self.steps + 1
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self._print(f"epoch {runner.epoch + 1}/{runner.max_epochs}  training loss {self.total / self.steps:.4f}")
+        self.progress.epoch(runner.epoch + 1, runner.max_epochs, {"training loss": self.total / self.steps})
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        shown = [f"{name} {(metrics or {}).get(_METRIC + name, -1):.4f}" for name in ("mAP", "mAP_50", "mAP_75")]
-        self._print("  validation  " + "  ".join(shown))
-
-    def _print(self, line: str) -> None:
-        if is_main():
-            print(line, file=self.out, flush=True)
+        names = ("mAP", "mAP_50", "mAP_75")
+        self.progress.validated({name: (metrics or {}).get(_METRIC + name, -1) for name in names})
 
 
 @contextmanager
-def quietly() -> Iterator[TextIO]:
-    """Keeps what mmengine, mmdet and pycocotools print away; yields where to print what is for the user."""
-    out = sys.stdout
+def quiet_mmengine() -> Iterator[None]:
+    """Meanwhile what mmengine, mmdet and pycocotools print and warn of goes nowhere."""
     with redirect_stdout(_NOWHERE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"mm(engine|cv|det)")
         warnings.filterwarnings("ignore", message=r".*(lr_scheduler\.step\(\)|torch\.meshgrid|pin_memory).*")
-        yield out
+        yield
 
 
 def make_runner(config: Config) -> Runner:

@@ -14,7 +14,7 @@ from sapool.weights.atomic import replacing
 from sapool.weights.files import read_checkpoint
 
 
-class Storage(CheckpointIO):
+class WholeFileCheckpointIO(CheckpointIO):
     """Where Lightning's checkpoints go to and come from.
 
     Lightning's own writes into the system's temporary folder and moves the file, which isn't atomic from one file

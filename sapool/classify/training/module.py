@@ -1,4 +1,4 @@
-"""The classification task, as Lightning takes it: model, loss, metrics, optimiser."""
+"""The classification task, as Lightning takes it: model, loss, metrics, optimizer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,28 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from sapool.classify.data.loading import Batch
 from sapool.classify.data.transforms import mixing
-from sapool.classify.optimizers import make_optimizer, make_schedule
+from sapool.classify.training.optimizers import make_optimizer, make_schedule
+from sapool.compiler import compile
 from sapool.errors import WorkError
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
 
 SELECTION_NAMES = {"val": "val", "test": "selected_on_test"}
 """How metrics of the images that choose the best epoch are called. Those chosen on the test set say so."""
+
+
+def build_model(recipe: Recipe, classes: int, *, resuming: bool = False) -> CompiledModel:
+    """The recipe's model; its weights come from the checkpoint where a run is resumed."""
+    model = compile(
+        recipe.architecture,
+        num_classes=classes,
+        dialect=recipe.dialect,
+        weights=None if resuming else recipe.weights,
+        image_size=recipe.data.image_size,
+    )
+    if recipe.train.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return model
 
 
 class Classification(L.LightningModule):

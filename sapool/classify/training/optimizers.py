@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules: torch's, by their names in the recipe."""
+"""Optimizers and learning-rate schedules: torch's, by their names in the recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sapool.recipes.settings import Optimizer, Schedule
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer) -> optim.Optimizer:
-    """The recipe's optimiser."""
+    """The recipe's optimizer."""
     lr, decay = settings.lr, settings.weight_decay
     match settings.name:
         case "sgd":
@@ -23,13 +23,13 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer) -> o
 
 
 def make_schedule(optimizer: optim.Optimizer, settings: Schedule, epochs: int, steps: int) -> lr_scheduler.LRScheduler:
-    """The recipe's schedule, to be stepped after every step of the optimiser.
+    """The recipe's schedule, to be stepped after every step of the optimizer.
 
     Args:
         optimizer: whose rate falls.
         settings: how.
         epochs: of the whole training.
-        steps: of the optimiser in each of them.
+        steps: of the optimizer in each of them.
     """
     warm = min(round(settings.warmup_epochs * steps), epochs * steps - 1)
     main: lr_scheduler.LRScheduler

@@ -1,4 +1,4 @@
-"""What training does beside training: Lightning callbacks that save, seed, anneal and tell."""
+"""What training does beside training: Lightning callbacks that seed, save and report."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
-from sapool.poolings.dynamic import KernelAttention
+from sapool.classify.checkpoints import LAST, mark
 from sapool.recipes.settings import Recipe
-from sapool.runs.folder import FORMAT
+from sapool.runs.progress import Progress
 
 
-class Randomness(Callback):
+class SeedPerStep(Callback):
     """Seeds python, numpy and torch before each batch from (seed, epoch, batch, process).
 
     So what dropout, MixUp or a pooling's noise draws depends on where training is, not on what was drawn before, and a
@@ -39,25 +39,7 @@ class Randomness(Callback):
         torch.manual_seed(number)
 
 
-class Temperature(Callback):
-    """Lowers the temperature of dynamic convolutions linearly to 1 in the first epochs (their paper's section 3.2)."""
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-        self.modules: list[tuple[KernelAttention, float]] = []
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.modules = [(m, m.temperature) for m in pl_module.modules() if isinstance(m, KernelAttention)]
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        part = min(trainer.current_epoch / self.epochs, 1.0)
-        for module, first in self.modules:
-            module.temperature = first + (1.0 - first) * part
-
-
-class Saving(Checkpoint):
+class CheckpointCallback(Checkpoint):
     """Keeps `last.ckpt`: after every epoch, every so many steps, and when the run is told to stop.
 
     The first Ctrl-C (or SIGTERM) lets the step finish, saves and stops; the second stops at once.
@@ -68,7 +50,7 @@ class Saving(Checkpoint):
 
     def __init__(self, folder: Path, recipe: Recipe, classes: tuple[str, ...]) -> None:
         super().__init__()
-        self.path, self.recipe, self.classes = folder / "last.ckpt", recipe, classes
+        self.path, self.recipe, self.classes = folder / LAST, recipe, classes
         self.stopped: signal.Signals | None = None
         self._wanted: signal.Signals | None = None
         self._before: Any = None
@@ -125,14 +107,7 @@ class Saving(Checkpoint):
         trainer.save_checkpoint(self.path)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        temperatures = [m.temperature for m in pl_module.modules() if isinstance(m, KernelAttention)]
-        checkpoint["sapool"] = {
-            "format": FORMAT,
-            "architecture": self.recipe.architecture,
-            "dialect": self.recipe.dialect,
-            "classes": list(self.classes),
-            "temperature": temperatures[0] if temperatures else None,
-        }
+        checkpoint["sapool"] = mark(self.recipe, self.classes, pl_module)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # Lightning keeps absolute paths, and forgets the best score where they differ: a run's folder may have moved.
@@ -145,16 +120,16 @@ class Saving(Checkpoint):
                 state["dirpath"] = here
 
 
-class EpochLines(Callback):
-    """One line an epoch, where there is no terminal to draw a progress bar on."""
+class EpochReporter(Callback):
+    """Tells each epoch's metrics, where no progress bar shows them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the epoch's metrics."""
-        if not trainer.is_global_zero:
-            return
-        shown = [
-            f"{name.replace('_', ' ')} {float(value):.4f}"
+        metrics = {
+            name.replace("_", " "): float(value)
             for name, value in sorted(trainer.callback_metrics.items())
             if not name.startswith("lr-") and not name.endswith("_step")
-        ]
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown), flush=True)  # noqa: T201
+        }
+        self.progress.epoch(trainer.current_epoch + 1, int(trainer.max_epochs or 0), metrics)

@@ -1,0 +1,92 @@
+"""The checkpoints of a classifier's run: Lightning's, marked as a run's own, and checked before they are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sapool.classify.training.temperature import set_temperature, temperature_of
+from sapool.errors import InputError, WeightsError
+from sapool.recipes.settings import Recipe
+from sapool.weights.files import read_checkpoint
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+_FORMAT = "sapool-run-1"
+
+
+def mark(recipe: Recipe, classes: tuple[str, ...], model: nn.Module) -> dict[str, Any]:
+    """What a run adds to Lightning's checkpoint, under the key `sapool`."""
+    return {
+        "format": _FORMAT,
+        "architecture": recipe.architecture,
+        "dialect": recipe.dialect,
+        "classes": list(classes),
+        "temperature": temperature_of(model),
+    }
+
+
+def read_run_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
+    """A checkpoint of a recipe's run.
+
+    Raises:
+        WeightsError: it can't be read, isn't a run's checkpoint, or is of another architecture.
+    """
+    try:
+        content = read_checkpoint(path)
+    except WeightsError as error:
+        other = BEST if path.name == LAST else LAST
+        raise WeightsError(
+            f"{error}. If {path.parent / other} is whole, copy it to {path.name}; nothing was changed"
+        ) from None
+    own = content.get("sapool")
+    if not isinstance(own, dict) or own.get("format") != _FORMAT or "state_dict" not in content:
+        raise WeightsError(f"{path} isn't a checkpoint of a run of sapoolc train; nothing was changed")
+    if (own["architecture"], own["dialect"]) != (recipe.architecture, recipe.dialect):
+        raise WeightsError(
+            f"{path} is of {own['architecture']} ({own['dialect']} dialect), and the recipe of {recipe.architecture} "
+            f"({recipe.dialect} dialect); nothing was changed"
+        )
+    return content
+
+
+def last_checkpoint(folder: Path, recipe: Recipe) -> Path | None:
+    """The checkpoint to go on from, or None where the run ended before its first.
+
+    Raises:
+        WeightsError: it is damaged, or of another run.
+    """
+    last = folder / LAST
+    if not last.exists():
+        return None
+    read_run_checkpoint(last, recipe)
+    return last
+
+
+def best_checkpoint(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """The checkpoint of the best epoch.
+
+    Raises:
+        InputError: there is none yet, it is damaged, or it is of another run.
+    """
+    best = folder / BEST
+    if not best.exists():
+        raise InputError(f"the run in {folder} has no {BEST} yet; let it finish its first epoch")
+    return read_run_checkpoint(best, recipe)
+
+
+def load_into(model: nn.Module, content: dict[str, Any], path: Path) -> None:
+    """A checkpoint's weights, and its temperature where the backbone is dynamic, into a compiled model.
+
+    Raises:
+        WeightsError: they don't fit.
+    """
+    prefix = "model."
+    weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} doesn't fit its architecture: {str(error).splitlines()[0]}") from None
+    if content["sapool"]["temperature"] is not None:
+        set_temperature(model, content["sapool"]["temperature"])

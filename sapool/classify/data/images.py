@@ -1,0 +1,72 @@
+"""Labelled images, in memory or in files, as every reader of a data set gives them.
+
+Every source is ordered by class, and inside a class as it is stored. So the same images read from a packed file and
+from class folders have the same indices, and with them the same batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.folder import default_loader
+from torchvision.transforms.v2 import functional as TF
+
+from sapool.errors import InputError
+
+
+class Source(Protocol):
+    """Labelled images.
+
+    Attributes:
+        labels: int64, (N,).
+    """
+
+    labels: Tensor
+
+    def image(self, index: int) -> Tensor:
+        """One image: uint8, (3, H, W)."""
+        ...
+
+
+class InMemoryImages:
+    """Images of one size, in memory: uint8, (N, 1 or 3, H, W), and labels, (N,)."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        order = torch.sort(labels, stable=True).indices
+        self.images, self.labels = images[order], labels[order]
+
+    def image(self, index: int) -> Tensor:
+        return self.images[index].expand(3, -1, -1)
+
+
+class ImageFiles:
+    """Images in a folder of class folders."""
+
+    def __init__(self, folder: datasets.ImageFolder) -> None:
+        self.paths = [path for path, _ in folder.samples]
+        self.labels = torch.tensor(folder.targets, dtype=torch.int64)
+
+    def image(self, index: int) -> Tensor:
+        path = self.paths[index]
+        try:
+            image: Tensor = TF.pil_to_tensor(default_loader(path))
+            return image
+        except FileNotFoundError:
+            raise InputError(
+                f"the image {path} was there when the run began and is gone; put it back and go on with --resume"
+            ) from None
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"the image {path} can't be read ({error}); mend or remove it, and train again") from None
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set that was found: its two parts and the names of its classes."""
+
+    train: Source
+    test: Source
+    classes: tuple[str, ...]

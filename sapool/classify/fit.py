@@ -1,0 +1,181 @@
+"""A classifier's run from its recipe to its summary. The loop, the loggers and the checkpoints are Lightning's.
+
+Beside `recipe.toml` and `summary.json` a run's folder holds:
+
+* `last.ckpt`: Lightning's checkpoint, to resume from; `best.ckpt`: the same, of the epoch with the best accuracy on the
+  images that select;
+* `model.pt`: the best epoch's model, for `sapool.load`;
+* `metrics.csv`: what was logged; `logs/` has each start's own part, and TensorBoard's files;
+* `curves.png`: loss and accuracy over the steps.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from sapool.classify import history
+from sapool.classify.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint, load_into
+from sapool.classify.data.module import DataModule
+from sapool.classify.published import PRACTICE, compare_with_published
+from sapool.classify.training.callbacks import CheckpointCallback
+from sapool.classify.training.checkpoint_io import unwritable
+from sapool.classify.training.module import SELECTION_NAMES, Classification, build_model
+from sapool.classify.training.temperature import fold_temperature
+from sapool.classify.training.trainer import make_trainer, quiet_lightning
+from sapool.cost.diagnostics import diagnose, unacknowledged
+from sapool.model import CompiledModel
+from sapool.model_file import save
+from sapool.recipes.settings import Recipe
+from sapool.runs.folder import RunFolder, is_main
+from sapool.runs.outputs import save_json
+from sapool.runs.progress import Progress
+from sapool.runs.results import Fit
+
+
+class ClassifierFit(Fit):
+    """A classifier's training; its rows say where the test set chose the epoch."""
+
+    def _rows(self) -> tuple[tuple[str, str], ...]:
+        if self.summary["select"] != "test":
+            return super()._rows()
+        return tuple(
+            (f"{name} (selected on test)" if name.startswith("test ") else name, value)
+            for name, value in super()._rows()
+        )
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What is trained, and by what."""
+
+    module: Classification
+    data: DataModule
+    trainer: L.Trainer
+    best: ModelCheckpoint
+
+
+def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
+    """Trains what a recipe describes, or goes on from the folder's last checkpoint, exactly.
+
+    Args:
+        recipe: what to train.
+        folder: where the run is kept.
+        progress: what hears of it meanwhile.
+
+    Raises:
+        InputError: the folder, the model, the data or the checkpoint can't be used. Nothing has been written then.
+        WorkError: the loss is no number, or the disk is full. What was saved before is kept.
+    """
+    path, progress = folder.path, progress if is_main() else Progress()
+    last = last_checkpoint(path, recipe) if folder.resumed else None
+    with quiet_lightning(), folder.announced():
+        L.seed_everything(recipe.train.seed, workers=False, verbose=False)
+        data = DataModule(recipe)
+        model = build_model(recipe, len(data.classes), resuming=last is not None)
+        if is_main():
+            folder.begin(recipe)
+            _announce(recipe, path, model, progress)
+        checkpoints = CheckpointCallback(path, recipe, data.classes)
+        best = ModelCheckpoint(
+            path,
+            Path(BEST).stem,
+            monitor=f"{SELECTION_NAMES[recipe.select]}_accuracy",
+            mode="max",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        trainer = make_trainer(recipe, path, progress, [best, checkpoints], first_step=_step_of(last))
+        training = _Training(Classification(model, recipe), data, trainer, best)
+        started = time.monotonic()
+        with _stopping(checkpoints, path):
+            trainer.fit(training.module, datamodule=data, ckpt_path=last, weights_only=True)
+        if checkpoints.stopped is not None:
+            if is_main():
+                _write_history(recipe, path)
+            saved = checkpoints.path if checkpoints.path.exists() else None
+            return ClassifierFit(path, stopped=checkpoints.stopped, checkpoint=saved)
+        return ClassifierFit(path, _finish(recipe, path, training, time.monotonic() - started))
+
+
+def _announce(recipe: Recipe, path: Path, model: CompiledModel, progress: Progress) -> None:
+    """Says what is trained."""
+    if model.transfer is not None:
+        progress.started(f"weights: {model.transfer}")
+    parameters = sum(p.numel() for p in model.parameters())
+    progress.started(f"{recipe.architecture}: {parameters:,} parameters; run in {path}")
+    if recipe.select == "test":
+        progress.started("select = test: epochs are chosen on the test set, so its accuracy flatters")
+    progress.diagnosed(unacknowledged(diagnose(model), recipe.acknowledge))
+
+
+@contextmanager
+def _stopping(checkpoints: CheckpointCallback, path: Path) -> Iterator[None]:
+    """Ends training quietly where it was told to stop, and in a sentence where the disk is full."""
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt):
+        if checkpoints.stopped is None:
+            raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise unwritable(path / LAST, error) from None
+        raise
+
+
+def _step_of(last: Path | None) -> int:
+    if last is None:
+        return 0
+    return int(torch.load(last, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+
+
+def _write_history(recipe: Recipe, path: Path) -> None:
+    history.write(path)
+    note = "epochs chosen on the test set" if recipe.select == "test" else "epochs chosen on held-out training images"
+    history.plot(path, f"{recipe.architecture} on {recipe.data.name}, {note}", SELECTION_NAMES[recipe.select])
+
+
+def _finish(recipe: Recipe, path: Path, training: _Training, seconds: float) -> dict[str, Any]:
+    """Tests the best epoch's weights and writes what is known of the run; returns its summary."""
+    module, data, trainer = training.module, training.data, training.trainer
+    content = best_checkpoint(path, recipe)
+    load_into(module.model, content, path / BEST)
+    trainer.loggers = []  # the test isn't a row of the metrics
+    tested = trainer.test(module, datamodule=data, verbose=False)[0]
+    if not is_main():
+        return {}
+    _write_history(recipe, path)
+    fold_temperature(module.model)
+    save(module.model, path / "model.pt")
+    assert training.best.best_model_score is not None
+    summary: dict[str, Any] = {
+        "architecture": recipe.architecture,
+        "data": recipe.data.name,
+        "classes": len(data.classes),
+        "epochs": recipe.train.epochs,
+        "best_epoch": content["epoch"] + 1,
+        "select": recipe.select,
+        f"{SELECTION_NAMES[recipe.select]}_accuracy": round(training.best.best_model_score.item(), 6),
+        "test_accuracy": round(tested["test_accuracy"], 6),
+        "test_loss": round(tested["test_loss"], 6),
+        "test_is": "of the epoch that is best on the test set itself"
+        if recipe.select == "test"
+        else "of the epoch that is best on held-out training images",
+        "training_seconds": round(seconds, 1),
+    }
+    published = compare_with_published(recipe)
+    if published is not None and not published.differences:
+        summary |= {"published_test_accuracy": published.row.accuracy, "published_is": PRACTICE}
+    elif published is not None:
+        summary |= {"published_otherwise": published.row.accuracy, "published_differs": list(published.differences)}
+    save_json(summary, path / "summary.json")
+    return summary

@@ -1,0 +1,1 @@
+"""Training a classifier: what Lightning is given, and what it is kept from."""

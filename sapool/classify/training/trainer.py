@@ -1,0 +1,134 @@
+"""Lightning's trainer, as a recipe wants it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.profilers import SimpleProfiler
+
+from sapool.classify.training.callbacks import EpochReporter, SeedPerStep
+from sapool.classify.training.checkpoint_io import WholeFileCheckpointIO
+from sapool.classify.training.sync_norm import CPUSync
+from sapool.classify.training.temperature import TemperatureAnnealing
+from sapool.recipes.settings import Recipe, Train
+from sapool.runs.progress import Progress
+
+# What Lightning warns of that isn't so here, or isn't to be changed.
+_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*LeafSpec.*deprecated.*",
+    ".*number of training batches.*smaller than the logging interval.*",
+    ".*Checkpoint directory.*",
+    ".*`lr_scheduler.step.*` before `optimizer.step.*",
+    ".*epoch parameter in `scheduler.step.*",
+    ".*GPU available but not used.*",
+    ".*srun.*command is available.*",
+)
+
+
+def make_trainer(
+    recipe: Recipe, folder: Path, progress: Progress, callbacks: Sequence[Callback], *, first_step: int = 0
+) -> L.Trainer:
+    """The trainer of a run.
+
+    Args:
+        recipe: its settings.
+        folder: where it logs to.
+        progress: hears of each epoch, unless there is a progress bar.
+        callbacks: beside those that every training has.
+        first_step: the step it goes on from.
+    """
+    settings = recipe.train
+    return L.Trainer(
+        **_settings(settings),
+        callbacks=[
+            *_callbacks(settings),
+            *callbacks,
+            LearningRateMonitor("step"),
+            RichProgressBar() if progress.bars else EpochReporter(progress),
+        ],
+        logger=[
+            CSVLogger(folder / "logs", name="csv"),
+            # What was logged after the checkpoint that is resumed isn't shown twice.
+            TensorBoardLogger(folder / "logs", name="tensorboard", version="", purge_step=first_step or None),
+        ],
+        max_epochs=settings.epochs,
+        profiler=SimpleProfiler(folder, "profile") if settings.profile else None,
+        default_root_dir=folder,
+        enable_progress_bar=progress.bars,
+    )
+
+
+def make_dry_trainer(recipe: Recipe, callbacks: Sequence[Callback]) -> L.Trainer:
+    """A trainer that keeps nothing and stops after two batches."""
+    return L.Trainer(
+        **_settings(recipe.train),
+        callbacks=[*_callbacks(recipe.train), *callbacks],
+        fast_dev_run=2,
+        enable_progress_bar=False,
+    )
+
+
+def _callbacks(settings: Train) -> list[Callback]:
+    callbacks: list[Callback] = [SeedPerStep(settings.seed)]
+    if settings.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings.ema))
+    if settings.temperature_epochs:
+        callbacks.append(TemperatureAnnealing(settings.temperature_epochs))
+    return callbacks
+
+
+def _settings(settings: Train) -> dict[str, Any]:
+    many = settings.processes > 1 or settings.strategy != "auto"
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
+    own_sync = settings.sync_batchnorm and many and on_cpu
+    return {
+        "accelerator": settings.accelerator,
+        # Numbers are GPUs'; on the CPU there are as many processes.
+        "devices": settings.processes // settings.nodes if on_cpu else _listed(settings.devices),
+        "num_nodes": settings.nodes,
+        "strategy": settings.strategy,
+        "precision": settings.precision,
+        "sync_batchnorm": settings.sync_batchnorm and many and not on_cpu,
+        "accumulate_grad_batches": settings.accumulate,
+        "gradient_clip_val": settings.clip_norm,
+        "plugins": [WholeFileCheckpointIO(), *([CPUSync()] if own_sync else [])],
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": settings.log_every,
+        "use_distributed_sampler": False,  # the data module has its own
+    }
+
+
+def _listed(devices: int | tuple[int, ...]) -> int | list[int]:
+    return devices if isinstance(devices, int) else list(devices)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Meanwhile Lightning says nothing about itself, and float32 matrices may be multiplied in TensorFloat-32."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    precision = torch.get_float32_matmul_precision()
+    with warnings.catch_warnings():
+        for message in _WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        torch.set_float32_matmul_precision("high")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,112 @@
+"""`sapoolc compile`: from a text to the plan, the cost, and the file that is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sapool.cli.options import add_model_options, add_pass_option, assumptions, given_flags, opened
+from sapool.errors import InputError
+
+if TYPE_CHECKING:
+    from sapool.recipes.detection import DetectionRecipe
+
+SUMMARY = "parse, plan and rewrite; print the plan and the cost"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "text", metavar="TEXT|FILE", help="an architecture, a plan (.json), a model (.pt), or a detector's recipe"
+    )
+    add_model_options(parser)
+    add_pass_option(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="the suffix says what is written (sapoolc list formats); of a detector's recipe .py: its mmdet config",
+    )
+    parser.add_argument("--budget", metavar="SIZE", help="fail where activations need more, for instance 256KB")
+    parser.add_argument("--strict", action="store_true", help="treat diagnostics as errors")
+    parser.add_argument("--acknowledge", action="append", default=[], metavar="CODE", help="a diagnostic that is known")
+    parser.add_argument("--json", action="store_true", help="print plan, cost and diagnostics as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    if recipe := _detector(options.text):
+        return _write_config(recipe, options)
+    from sapool.catalogue.diagnostics import check_codes
+    from sapool.catalogue.formats import FORMATS, format_of
+    from sapool.cost.budget import parse_size, to_blame
+
+    written = format_of(options.output) if options.output else None
+    budget = parse_size(options.budget) if options.budget else None
+    check_codes(options.acknowledge)
+    model = opened(options, real=written is not None and written.weights)
+    from sapool.cli.tables import as_data, console, show_diagnostics, show_summary, thousands
+    from sapool.cost.comparison import compare
+    from sapool.cost.diagnostics import diagnose, unacknowledged
+    from sapool.cost.flops import parts_of
+
+    cost = compare(model, assumptions(options))
+    diagnostics, memory = unacknowledged(diagnose(model, cost), options.acknowledge), cost.memory
+    if diagnostics and options.strict:
+        raise InputError("\n".join(map(str, diagnostics)))
+    if written is not None:
+        FORMATS.load(written.name)(model, options.output)
+    if options.json:
+        print(json.dumps(as_data(model, cost, diagnostics), indent=2))
+    else:
+        out = console()
+        show_summary(out, model, cost)
+        show_diagnostics(out, diagnostics)
+    if budget is None or memory.peak <= budget:
+        return 0
+    blamed = ", ".join(
+        f"{part} ({thousands(needed)})" for part, needed in to_blame(memory, budget, parts_of(model, model.plan))
+    )
+    excess = f"activations of {thousands(memory.peak)} bytes exceed {thousands(budget)}"
+    print(f"sapoolc: {excess}: {blamed}", file=sys.stderr)
+    return 1
+
+
+def _detector(text: str) -> DetectionRecipe | None:
+    """The detector's recipe that a text names, which is no architecture."""
+    from sapool.recipes import names
+
+    if text not in names() and not text.endswith(".toml"):
+        return None
+    from sapool.recipes.reading import DetectionRecipe, read_recipe
+
+    recipe = read_recipe(text)
+    if not isinstance(recipe, DetectionRecipe):
+        raise InputError(f"{text} is a classifier's recipe; compile its architecture: {recipe.architecture}")
+    return recipe
+
+
+def _write_config(recipe: DetectionRecipe, options: argparse.Namespace) -> int:
+    """Writes the config that a detector's recipe is compiled to, and shows what was bound in it."""
+    if flags := given_flags(options):
+        raise InputError(f"a recipe has its own settings; {flags} can't change them")
+    if not options.output:
+        raise InputError(
+            "a detector's recipe is compiled to a config of mmdet: name it with -o, for instance -o config.py"
+        )
+    check_config_name(options.output)
+    from sapool.cli.tables import console, show_report
+    from sapool.detect.dry_run import bind_recipe
+
+    bound, out = bind_recipe(recipe), console()
+    show_report(out, bound.report())
+    bound.write(options.output)
+    out.print(f"config in {options.output}", markup=False)
+    return 0
+
+
+def check_config_name(path: str) -> None:
+    """Refuses a name that isn't a config's."""
+    if Path(path).suffix != ".py":
+        raise InputError(f"{path}: a detector's recipe is written as a config of mmdet; expected .py")

@@ -1,0 +1,124 @@
+"""`sapoolc inspect`: what became of a network. The rewritten graph, what was done to it, and what was left alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from sapool.cli.options import add_model_options, add_pass_option, assumptions, is_model_file, opened
+from sapool.errors import InputError, did_you_mean
+from sapool.ir.plan_file import is_plan_file
+
+if TYPE_CHECKING:
+    from torch import fx
+
+SUMMARY = "show the rewritten graph: sites, rewrites, nodes, code"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "text", metavar="TEXT|FILE", help="an architecture, a backbone, a model (.pt) or a plan (.json)"
+    )
+    add_model_options(parser)
+    add_pass_option(parser)
+    parser.add_argument("--timeline", action="store_true", help="only what each operation holds in memory")
+    parser.add_argument(
+        "--rewrites", action="store_true", help="only what was rewritten and what was left alone, and why"
+    )
+    parser.add_argument("--nodes", action="store_true", help="only the graph's nodes")
+    parser.add_argument("--code", action="store_true", help="only the generated code")
+    parser.add_argument("--after", metavar="PASS", help="only the graph's nodes as they are after a pass")
+    parser.add_argument(
+        "--print-changed", action="store_true", help="only the graph's nodes after each pass that changed something"
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    if "-" not in options.text and not is_model_file(options.text) and not is_plan_file(options.text):
+        return _inspect_backbone(options)
+    if options.after or options.print_changed:
+        return _show_passes(options)
+    model = opened(options)
+    from sapool.cli.tables import (
+        as_data,
+        console,
+        show_diagnostics,
+        show_nodes,
+        show_rewrites,
+        show_summary,
+        show_timeline,
+    )
+    from sapool.cost.comparison import compare
+    from sapool.cost.diagnostics import diagnose
+
+    cost = compare(model, assumptions(options))
+    diagnostics = diagnose(model, cost)
+    if options.json:
+        print(json.dumps(as_data(model, cost, diagnostics, graph=True), indent=2))
+        return 0
+    out = console()
+    everything = not (options.rewrites or options.nodes or options.code or options.timeline)
+    if everything:
+        show_summary(out, model, cost)
+        show_diagnostics(out, diagnostics)
+        out.print()
+    if everything or options.rewrites:
+        show_rewrites(out, model)
+    if options.timeline:
+        show_timeline(out, cost.memory)
+    if everything:
+        out.print()
+    if everything or options.nodes:
+        show_nodes(out, model)
+    if options.code:
+        out.print(model.code.strip(), markup=False)
+    return 0
+
+
+def _inspect_backbone(options: argparse.Namespace) -> int:
+    """A backbone's name alone: what was found in it, before anything is rewritten."""
+    from sapool.catalogue.backbones import BACKBONES, TIMM
+
+    if options.text not in BACKBONES and not options.text.startswith(TIMM):
+        hint = did_you_mean(options.text, BACKBONES)
+        raise InputError(f"there is no backbone '{options.text}' (sapoolc list backbones).{hint}")
+    from dataclasses import asdict
+
+    from sapool.cli.tables import console, show_survey
+    from sapool.planning import survey as measure
+
+    survey = measure(options.text)
+    if options.json:
+        print(json.dumps({"backbone": options.text, "unchanged": survey.unchanged, **asdict(survey)}, indent=2))
+    else:
+        show_survey(console(), options.text, survey)
+    return 0
+
+
+def _show_passes(options: argparse.Namespace) -> int:
+    """The graph as it is between passes."""
+    from sapool.catalogue.passes import check_passes
+
+    if options.after:
+        check_passes([options.after])
+    from sapool.cli.tables import console, nodes, show_nodes
+
+    out, shown = console(), []
+
+    def watch(name: str, module: fx.GraphModule, changed: bool) -> None:
+        wanted = name == options.after or (options.print_changed and changed)
+        if not wanted:
+            return
+        shown.append({"pass": name, "nodes": nodes(module)})
+        if not options.json:
+            show_nodes(out, module, title=f"after {name}")
+            out.print()
+
+    opened(options, watch=watch)
+    if options.after and not any(entry["pass"] == options.after for entry in shown):
+        raise InputError(f"the pass {options.after} doesn't run for {options.text}")
+    if options.json:
+        print(json.dumps(shown, indent=2))
+    return 0

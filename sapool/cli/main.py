@@ -1,0 +1,139 @@
+"""The command line's frame: finds the command, runs it, and makes an exit code of how it ends.
+
+Each command is a file with a `SUMMARY`, its arguments, and a `run` that returns the exit code. It imports what takes
+time when it runs, after everything that can be refused cheaply.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import Any, NoReturn, Protocol, cast
+
+from sapool.cli.list import LISTS
+from sapool.errors import InputError, WorkError, did_you_mean
+
+EPILOG = """\
+examples:
+  sapoolc compile prepool-nlp-4-resnet18-nlp-1222
+  sapoolc compile mobilenet_v2-lip-2222121 --num-classes 10 -o model.pt
+  sapoolc inspect resnet18-nlp-2222 --rewrites
+  sapoolc train digits train.epochs=5
+"""
+
+COMMANDS = MappingProxyType(
+    {
+        "compile": "sapool.cli.compile",
+        "inspect": "sapool.cli.inspect",
+        "train": "sapool.cli.runs.train",
+        "evaluate": "sapool.cli.runs.evaluate",
+        "predict": "sapool.cli.runs.predict",
+        "heatmap": "sapool.cli.runs.heatmap",
+        "compare": "sapool.cli.runs.compare",
+        "schema": "sapool.cli.schema",
+        "list": "sapool.cli.list",
+        "doctor": "sapool.cli.doctor",
+    }
+)
+"""Every command and its module, in the order of the help text."""
+
+
+class Command(Protocol):
+    """What a command's module has."""
+
+    SUMMARY: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declares its arguments."""
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Does it; returns the exit code."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0 where it is done, 1 where the work failed, 2 for wrong input, 128 + n for signal n.
+
+    Args:
+        arguments: the command and its own; None for the process's.
+    """
+    options = _options(arguments)
+    try:
+        code = int(options.command(options))
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        return _fail(options, error, 2)
+    except BrokenPipeError:
+        # The reader has seen enough; Python would complain once more while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail(options, KeyboardInterrupt("interrupted"), 130)
+    except Exception as error:
+        return _fail(options, error, 1)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse gives up on overrides that stand behind an option.
+    if rest and not (hasattr(options, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides += rest
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="sapoolc",
+        description="Compiles architecture strings into networks that downsample as they say.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        command = cast(Command, import_module(module))
+        summary = command.SUMMARY
+        own = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        own.set_defaults(command=command.run)
+        own.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.add_arguments(own)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with the nearest spelling of a mistyped command."""
+
+    def error(self, message: str) -> NoReturn:
+        words = message.split("'")
+        if "invalid choice" in message and len(words) > 1:
+            message += "." + did_you_mean(words[1], [*COMMANDS, *LISTS])
+        self.print_usage(sys.stderr)
+        self.exit(2, f"sapoolc: {message}\n")
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: that reads files."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        print(f"sapoolc {version('sapool')}")
+        parser.exit()
+
+
+def _fail(options: argparse.Namespace, error: BaseException, code: int) -> int:
+    if options.debug:
+        traceback.print_exception(error)
+        return code
+    explained = isinstance(error, (InputError, WorkError, KeyboardInterrupt))
+    kind = "" if explained else f"{type(error).__name__}: "
+    hint = "" if explained else "\n(--debug shows where)"
+    print(f"sapoolc: {kind}{error}{hint}", file=sys.stderr)
+    return code

@@ -1,0 +1,106 @@
+"""`sapoolc train`: a recipe's run, or a dry run of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sapool.cli.compile import check_config_name
+from sapool.errors import InputError
+
+if TYPE_CHECKING:
+    from sapool.recipes.reading import AnyRecipe
+
+SUMMARY = "train what a recipe describes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        nargs="?",
+        help="a TOML file, or the name of a shipped recipe (sapoolc list recipes); with --resume the run's own",
+    )
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="recipe settings, for instance train.epochs=5"
+    )
+    parser.add_argument("--run-dir", metavar="DIR", help="where the run is kept (default: runs/RECIPE-TIME)")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --run-dir from its last checkpoint"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="build everything, try two batches, estimate the time")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="with --dry-run of a detector: where its mmdet config is written (.py)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    recipe = _recipe(options)
+    return _dry_run(recipe, options) if options.dry_run else _fit(recipe, options)
+
+
+def _recipe(options: argparse.Namespace) -> AnyRecipe:
+    """The recipe that is named, or the run's own, with its overrides; refuses options that don't go with it."""
+    from sapool.recipes.reading import DetectionRecipe, read_recipe
+
+    source, overrides = options.recipe, options.overrides
+    if source is not None and "=" in source:
+        source, overrides = None, [source, *overrides]
+    if options.resume and options.run_dir is None:
+        raise InputError("--resume goes on with a run: name its folder with --run-dir")
+    if source is None:
+        if not options.resume:
+            raise InputError("which recipe? A TOML file, or a name of `sapoolc list recipes`")
+        source = str(Path(options.run_dir) / "recipe.toml")
+    recipe = read_recipe(source, overrides)
+    if options.output:
+        if not isinstance(recipe, DetectionRecipe):
+            raise InputError("-o is for a detector's recipe, whose config it writes")
+        if not options.dry_run:
+            raise InputError("-o goes with --dry-run; a run keeps its config in its folder")
+        check_config_name(options.output)
+    return recipe
+
+
+def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
+    from sapool.runs.folder import RunFolder, is_main
+    from sapool.tasks import task_of
+
+    folder = RunFolder.choose(recipe, options.run_dir, resume=options.resume)  # before torch is loaded
+    from sapool.cli.runs.progress import ConsoleProgress
+    from sapool.cli.tables import console, show_report
+
+    fit = task_of(recipe).fit(recipe, folder, ConsoleProgress())
+    if fit.stopped is None:
+        show_report(console(), fit.report())
+        return 0
+    if is_main():
+        saved = f"saved in {fit.checkpoint}" if fit.checkpoint else "before the first checkpoint"
+        console(stderr=True).print(
+            f"stopped, {saved}; go on with: sapoolc train --resume --run-dir {fit.folder}", markup=False
+        )
+    return 128 + fit.stopped
+
+
+def _dry_run(recipe: AnyRecipe, options: argparse.Namespace) -> int:
+    from sapool.tasks import dry_run
+
+    result = dry_run(recipe)
+    from sapool.cli.tables import console, show_diagnostics, show_report, show_summary
+
+    out = console()
+    if result.model is not None and result.cost is not None:
+        show_summary(out, result.model, result.cost)
+        show_diagnostics(out, result.diagnostics)
+        out.print()
+    show_report(out, result.report())
+    if not options.output:
+        out.print("dry run: nothing was written")
+        return 0
+    from sapool.detect.dry_run import DetectorDryRun
+
+    assert isinstance(result, DetectorDryRun)
+    result.bound.write(options.output)
+    out.print(f"config in {options.output}", markup=False)
+    return 0

@@ -1,0 +1,142 @@
+"""A detector's run from its recipe to its summary. The loop, the logs and the checkpoints are mmengine's.
+
+Beside `recipe.toml` and `summary.json` a run's folder holds `config.py` (what mmdet sees), `epoch_N.pth` (the last two)
+and `best_coco_bbox_mAP_epoch_N.pth`, `last_checkpoint`, and a folder of logs for each start.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from sapool.detect.binding.config import BoundConfig, bind, smoke_test, write_config
+from sapool.detect.binding.schedule import BEST
+from sapool.detect.checkpoints import last_of, read_run_checkpoint
+from sapool.detect.data.coco import BoxDataset, check_dataset, find_dataset
+from sapool.detect.engine import EpochHook, make_runner, quiet_mmengine
+from sapool.detect.evaluate import FIGURES
+from sapool.errors import InputError
+from sapool.recipes.detection import DetectionRecipe
+from sapool.runs.folder import RunFolder, is_main
+from sapool.runs.outputs import save_json
+from sapool.runs.progress import Progress
+from sapool.runs.results import Fit
+
+
+def fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
+    """Trains what a recipe describes, or goes on from the folder's last finished epoch.
+
+    Args:
+        recipe: what to train.
+        folder: where the run is kept.
+        progress: what hears of it meanwhile.
+
+    Raises:
+        InputError: the folder, the base, the data or the checkpoint can't be used; before the first step wherever that
+            can be known.
+        WorkError: the loss is no number, or the disk is full. What was saved before is kept.
+    """
+    path, progress = folder.path, progress if is_main() else Progress()
+    last = last_of(path) if folder.resumed else None
+    if last is not None:
+        read_run_checkpoint(last, recipe.architecture)
+    with quiet_mmengine():
+        dataset = find_dataset(recipe.data)
+        images = check_dataset(dataset, recipe.train.batch_size)
+        bound = bind(recipe, dataset, path)
+        if last is None:
+            smoke_test(bound)
+        if is_main():
+            folder.begin(recipe)
+            progress.started(_opening(recipe, dataset, bound, images, path))
+        started = time.monotonic()
+        runner = _start(bound.config, path, last)
+        runner.register_hook(EpochHook(progress))
+        try:
+            runner.train()
+        except KeyboardInterrupt:
+            return Fit(path, stopped=signal.SIGINT, checkpoint=last_of(path))
+        except InputError as error:
+            raise InputError(_sentence(error)) from None
+        seconds = time.monotonic() - started
+    return Fit(path, _finish(recipe, dataset, runner, path, seconds) if is_main() else {})
+
+
+def _start(config: Config, path: Path, last: Path | None) -> Runner:
+    """The runner of a config, which goes on from a checkpoint where there is one; keeps the config in the run."""
+    config.launcher = _launcher()
+    if last is not None:
+        # By name: the run's folder may have moved since it was written down.
+        config.load_from, config.resume = str(last), True
+    runner = make_runner(config)
+    if is_main():
+        # Without where to go on from, which is for this start only.
+        config.load_from, config.resume = None, False
+        write_config(config, path / "config.py")
+    return runner
+
+
+def _launcher() -> str:
+    """Which of mmengine's launchers started this process, by the variables that it sets."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "pytorch"
+    return "slurm" if int(os.environ.get("SLURM_NTASKS", "1")) > 1 else "none"
+
+
+def _opening(
+    recipe: DetectionRecipe, dataset: BoxDataset, bound: BoundConfig, images: tuple[int, int], path: Path
+) -> str:
+    return (
+        f"{recipe.architecture} in {Path(recipe.detector.base).stem}: {describe(bound)}\n"
+        f"{recipe.data.name}: {images[0]:,} training images, {images[1]:,} validation images, "
+        f"{len(dataset.classes)} classes; run in {path}"
+    )
+
+
+def describe(bound: BoundConfig) -> str:
+    """The maps that feed the neck and the strides that the heads see, in a line."""
+    maps = ", ".join(f"{f.name} ({f.channels} channels, 1/{f.reduction})" for f in bound.binding.features)
+    strides = ", ".join(f"{level.stride[0]:.4g}" for level in bound.binding.levels)
+    return f"{maps}; strides {strides}"
+
+
+def _sentence(error: InputError) -> str:
+    """What an error says. From a worker it arrives as a traceback in a string, with the sentence behind its name."""
+    return str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()
+
+
+def _finish(recipe: DetectionRecipe, dataset: BoxDataset, runner: Runner, path: Path, seconds: float) -> dict[str, Any]:
+    """Writes the best epoch's figures, from the history that the checkpoints carry; returns the summary."""
+    scores = _history(runner, BEST)
+    best = int(np.argmax(scores)) if len(scores) else None
+    summary: dict[str, Any] = {
+        "architecture": recipe.architecture,
+        "detector": Path(recipe.detector.base).stem,
+        "data": recipe.data.name,
+        "classes": len(dataset.classes),
+        "epochs": runner.max_epochs,
+    }
+    if best is not None:
+        every = recipe.train.validate_every
+        summary["best_epoch"] = min((best + 1) * every, runner.max_epochs)
+        figures = {name: round(float(_history(runner, f"coco/{name}")[best]), 4) for name in FIGURES}
+        # COCO's evaluation gives -1 where no box is of a size.
+        summary |= {name: value for name, value in figures.items() if value >= 0}
+        summary["bbox_mAP_is"] = "of the epoch that is best on the validation images, which are those measured"
+    summary["training_seconds"] = round(seconds, 1)
+    save_json(summary, path / "summary.json")
+    return summary
+
+
+def _history(runner: Runner, name: str) -> np.ndarray:
+    scalars = runner.message_hub.log_scalars
+    key = f"val/{name}"
+    values: np.ndarray = scalars[key].data[0] if key in scalars else np.zeros(0)
+    return values

@@ -1,0 +1,42 @@
+"""Files that are made of a run: where they go, what they are called, and writing them whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from sapool.errors import InputError
+from sapool.weights.atomic import replacing, write_text
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder for drawings, unless it is there.
+
+    Raises:
+        InputError: it can't be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} can't be made: {error.strerror}") from None
+
+
+def file_names(images: Sequence[str]) -> list[str]:
+    """A PNG's name for each image; those of one name in different folders are told apart by a number."""
+    stems = [Path(image).stem for image in images]
+    return [f"{stem}.png" if stems.count(stem) == 1 else f"{stem}-{n + 1}.png" for n, stem in enumerate(stems)]
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as a whole PNG."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def save_json(content: Any, path: Path) -> None:
+    """Writes plain data as a whole JSON file."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
