@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from sapool.analysis.source import Given, Named, Source
-from sapool.catalogue.backbones import BACKBONES, OWN, PUBLISHED, TIMM
+from sapool.catalogue.backbones import BACKBONES, OWN, PUBLISHED, TIMM, has_paper_dialect
 from sapool.errors import InputError, did_you_mean
 from sapool.grammar import check_strides, parse
 from sapool.ir import planner
@@ -121,8 +121,8 @@ def source_of(name: str, backbone: nn.Module | None, dialect: Dialect) -> Source
     Raises:
         InputError: there is none, or it can't be rewritten.
     """
-    if dialect == "paper" and name not in PUBLISHED:
-        known = ", ".join(PUBLISHED)
+    if dialect == "paper" and not has_paper_dialect(name):
+        known = ", ".join((*PUBLISHED, f"{TIMM}mobilenetv2_..."))
         raise InputError(f"dialect: 'paper' is of the published networks, {known}; {name} isn't one of them")
     if backbone is None:
         return Named(name)

@@ -9,7 +9,18 @@ from sapool.catalogue.backbone import PLACES, Backbone, Pools
 from sapool.catalogue.registry import Registry
 from sapool.catalogue.torchvision import TORCHVISION
 
-__all__ = ["BACKBONES", "OWN", "PLACES", "PUBLISHED", "TIMM", "Backbone", "Pools", "register_backbone"]
+__all__ = [
+    "BACKBONES",
+    "OWN",
+    "PLACES",
+    "PUBLISHED",
+    "TIMM",
+    "Backbone",
+    "Pools",
+    "has_paper_dialect",
+    "is_mobilenet_v2",
+    "register_backbone",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +37,18 @@ BACKBONES: Registry[Backbone] = Registry(
 
 PUBLISHED = tuple(entry.name for entry in TORCHVISION if entry.paper is not None)
 """The backbones of the published code."""
+
+_WIDTHS = f"{TIMM}mobilenetv2_"
+
+
+def has_paper_dialect(name: str) -> bool:
+    """Whether the published code's way is defined for a backbone: its own, and MobileNetV2 in timm's other widths."""
+    return name in PUBLISHED or name.startswith(_WIDTHS)
+
+
+def is_mobilenet_v2(name: str) -> bool:
+    """Whether a backbone is a MobileNetV2, of whatever width."""
+    return name.startswith(_WIDTHS) or (name in BACKBONES and BACKBONES[name].builder == "mobilenet_v2")
 
 
 def register_backbone(name: str, **fields: Any) -> Callable[[F], F]:

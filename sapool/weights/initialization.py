@@ -14,7 +14,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, fx, nn
 
-from sapool.catalogue.backbones import BACKBONES, OWN, TIMM
+from sapool.catalogue.backbones import BACKBONES, OWN, is_mobilenet_v2
 from sapool.catalogue.builders import build
 from sapool.ir.plan import Plan
 from sapool.poolings import Pooling
@@ -108,18 +108,10 @@ def _added(model: fx.GraphModule, plan: Plan) -> Iterator[nn.Module]:
 
 
 def _start_of(model: fx.GraphModule, plan: Plan) -> Start:
-    entry = BACKBONES.get(plan.backbone)
-    if (entry is not None and entry.builder == "mobilenet_v2") or (
-        plan.options.dialect == "paper" and _is_mobilenet(plan)
-    ):
+    published = plan.backbone in BACKBONES or plan.options.dialect == "paper"
+    if published and is_mobilenet_v2(plan.backbone):
         return MOBILENET
-    if plan.options.dialect == "paper":
-        return RESNET
-    return read_off(_own_convolutions(model, plan)) or RESNET
-
-
-def _is_mobilenet(plan: Plan) -> bool:
-    return plan.backbone.startswith(f"{TIMM}mobilenetv2_")
+    return RESNET if plan.options.dialect == "paper" else read_off(_own_convolutions(model, plan)) or RESNET
 
 
 def _own_convolutions(model: fx.GraphModule, plan: Plan) -> list[nn.Conv2d]:

@@ -230,3 +230,21 @@ def test_nothing_is_drawn_without_numbers() -> None:
         model = sapool.compile("mobilenet_v2-nlp_headfix2-1222121", num_classes=10)
     assert all(parameter.is_meta for parameter in model.parameters())
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("text", ["timm:mobilenetv2_035-lip-1222121", "timm:mobilenetv2_050_v2-nlp_headfix2-2222121"])
+def test_mobilenets_of_other_widths_start_as_published_in_the_papers_dialect(text: str) -> None:
+    model = compiled(text, seed=2, dialect="paper")
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            std = math.sqrt(2 / (module.out_channels * module.weight[0, 0].numel()))
+            sample = Sample.of(module.weight)
+            assert abs(sample.std - std) < SIGMAS * std / math.sqrt(2 * sample.count), path
+            assert module.bias is None or module.bias.abs().max() == 0, path
+        if isinstance(module, nn.Linear):
+            assert Sample.of(module.weight).std == pytest.approx(0.01, rel=0.2), path
+            assert module.bias.abs().max() == 0, path
+    # timm divides a depthwise convolution's fan by its groups; in the default dialect the backbone stays its own.
+    own = compiled(text, seed=2).get_submodule("blocks.3.0.conv_dw")
+    assert isinstance(own, nn.Conv2d)
+    assert Sample.of(own.weight).std == pytest.approx(math.sqrt(2 / 9), rel=0.2)
