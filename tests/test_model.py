@@ -249,6 +249,7 @@ def test_trained_as_compiled_by_torch(text: str, x: Tensor) -> None:
 
 
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="inductor needs a C++ compiler")
+@pytest.mark.slow
 def test_compiled_by_inductor(x: Tensor) -> None:
     model = compiled("resnet18-nlp_reduced-1222")
     with torch.no_grad():

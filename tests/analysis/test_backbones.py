@@ -13,7 +13,7 @@ from sapool.catalogue.builders import build
 from sapool.errors import InputError
 from sapool.planning import survey
 from sapool.weights.transfer import transfer
-from tests import laws
+from tests.analysis import laws
 
 # One size a family is built with numbers; the others, which share its entry, without.
 BUILT = (
@@ -21,6 +21,9 @@ BUILT = (
     "mnasnet0_5", "regnet_x_400mf", "regnet_y_400mf", "shufflenet_v2_x0_5", "densenet121", "convnext_tiny", "alexnet",
     "vgg11_bn", "squeezenet1_0", "googlenet", "inception_v3",
 )  # fmt: skip
+# What every run tries: a family of each way of being built; the slow tier has the others.
+QUICK = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_0", "convnext_tiny")
+QUICK_IN_SHAPE = ("resnet34", "resnet50_v2", "vgg13", "squeezenet1_1", "mnasnet1_0", "wide_resnet50_2", "shufflenet_v2_x1_0")
 # Convolutions without padding need larger images.
 LARGER = {"inception_v3": 192, "alexnet": 128}
 
@@ -31,7 +34,7 @@ def test_the_catalogue_has_every_convolutional_classifier() -> None:
     assert {entry.builder for entry in BACKBONES.values()} == there_are
 
 
-@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("name", laws.in_tiers(BUILT, QUICK))
 def test_laws(name: str) -> None:
     subject = laws.Subject(name, LARGER.get(name, 64))
     laws.traced_equals_eager(subject)
@@ -40,7 +43,7 @@ def test_laws(name: str) -> None:
     laws.trains(subject)
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in BUILT])
+@pytest.mark.parametrize("name", laws.in_tiers([name for name in BACKBONES if name not in BUILT], QUICK_IN_SHAPE))
 def test_laws_of_shape(name: str) -> None:
     subject = laws.Subject(name, 64, "meta")
     assert list(subject.traced.state_dict()) == list(subject.eager.state_dict())

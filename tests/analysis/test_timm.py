@@ -13,7 +13,7 @@ from sapool.errors import ArchitectureError, InputError, WeightsError
 from sapool.planning import survey
 from sapool.weights.transfer import transfer
 from sapoolc import main
-from tests import laws
+from tests.analysis import laws
 
 timm = pytest.importorskip("timm")
 
@@ -37,6 +37,9 @@ MODELS = {
     "legacy_xception": "2222", "inception_v3": "122", "mobilevit_xxs": "12222", "efficientvit_b0": "2222",
     "swiftformer_xs": "1222", "focalnet_tiny_srf": "1222",
 }  # fmt: skip
+# What every run tries; the slow tier has the others.
+QUICK = ("resnet50d", "legacy_seresnet18", "regnetx_002", "lcnet_050", "mobilenetv4_conv_small", "convnext_atto",
+         "darknet17", "dla34", "vovnet39a", "mobilevit_xxs")  # fmt: skip
 LARGER = {"inception_v3": 192, "ghostnetv2_100": 128, "selecsls42": 128, "legacy_xception": 128}
 
 
@@ -45,7 +48,7 @@ def test_the_models_are_of_many_families() -> None:
     assert len({timm.models._registry._model_to_module[name] for name in MODELS}) >= 25
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", laws.in_tiers(MODELS, QUICK))
 def test_laws(name: str) -> None:
     subject = laws.Subject(f"timm:{name}", LARGER.get(name, 64))
     assert subject.found.unchanged == MODELS[name]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sapool.classify.optimizers import make_optimizer, make_schedule
+from sapool.classify.training.optimizers import make_optimizer, make_schedule
 from sapool.recipes.reading import read_recipe
 from sapool.recipes.settings import Recipe
 

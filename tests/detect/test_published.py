@@ -18,7 +18,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
 import sapool
-from sapool.detect.binding.config import Bound, bind, try_once
+from sapool.detect.binding.config import BoundConfig, bind, smoke_test
 from sapool.detect.checkpoints import pretrained
 from sapool.errors import InputError, WeightsError
 from sapool.recipes.detection import DetectionRecipe
@@ -35,7 +35,7 @@ YOLO_SIZES = [
 ]
 
 
-def resolved(name: str, *overrides: str) -> Bound:
+def resolved(name: str, *overrides: str) -> BoundConfig:
     recipe = read_recipe(name, overrides)
     assert isinstance(recipe, DetectionRecipe)
     return bind(recipe, coco(recipe), Path("work"))
@@ -182,7 +182,7 @@ def test_yolov3(name: str, inputs: list[int], neck_out: list[int], head_out: lis
 
 @pytest.mark.parametrize("name", ["yolov3", "ssd-resnet18"])
 def test_they_run(name: str) -> None:
-    assert math.isfinite(try_once(resolved(name, "data.image_size=[320, 320]")))
+    assert math.isfinite(smoke_test(resolved(name, "data.image_size=[320, 320]")))
 
 
 def test_mmdets_own_schedules_have_names_of_their_own() -> None:
