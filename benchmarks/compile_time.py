@@ -15,7 +15,8 @@ from torch.utils.benchmark import Timer
 
 import sapool
 from sapool.catalogue.backbones import BACKBONES
-from sapool.compiler import examine, unmodified
+from sapool.compiler import baseline
+from sapool.planning import survey
 
 _DEPTHS = (4, 8, 16, 32, 64, 96, 128)
 _NAMES = (
@@ -48,7 +49,7 @@ def residual(depth: int) -> nn.Module:
 def seconds(text: str, backbone: nn.Module | None, repeats: int) -> tuple[int, float]:
     """Nodes of the backbone's graph, and the median time of compiling it."""
     with torch.device("meta"):
-        nodes = len(unmodified(sapool.compile(text, backbone=backbone)).graph.nodes)
+        nodes = len(baseline(sapool.compile(text, backbone=backbone).plan, backbone).graph.nodes)
     statement = "with torch.device('meta'): sapool.compile(text, backbone=backbone)"
     timer = Timer(statement, globals={"torch": torch, "sapool": sapool, "text": text, "backbone": backbone})
     return nodes, median(timer.timeit(1).mean for _ in range(repeats))
@@ -61,7 +62,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     print("| backbone | nodes | seconds | milliseconds a node |\n|---|---|---|---|")
     for name in _NAMES:
-        strides = BACKBONES[name].strides if name in BACKBONES else examine(name).unchanged
+        strides = BACKBONES[name].strides if name in BACKBONES else survey(name).unchanged
         _show(name, *seconds(f"{name}-nlp_headfix2_nowin-{strides}", None, repeats))
     for depth in _DEPTHS:
         with torch.device("meta"):

@@ -245,7 +245,7 @@ def _number_wanted(tokens: list[Token]) -> tuple[str, str]:
         return "the prepool's stride", "4"
     name = next((str(token) for token in tokens if token.type == "BACKBONE"), "resnet18")
     entry = BACKBONES.get(name) or BACKBONES.get(_bare(name))
-    return "the strides, one digit per stage", entry.strides if entry else "1222"
+    return "the strides, one digit per stage", (entry.strides if entry else "") or "1222"
 
 
 def _expectation(expected: set[str], tokens: list[Token]) -> str:

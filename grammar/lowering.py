@@ -27,7 +27,7 @@ def lower(tree: Tree[Token]) -> Architecture:
     dynamic, backbone, first_block = resolve(name)
     known = BACKBONES.get(backbone)
     # The stages of others are known when they are measured, and counted then.
-    digits = strides_of(strides, backbone, known.strides if known else "1" * len(strides))
+    digits = strides_of(strides, backbone, (known.strides if known else "") or "1" * len(strides))
     return Architecture(
         backbone=backbone,
         pooling=_pooling(pooling, digits),

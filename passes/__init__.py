@@ -1,40 +1,48 @@
-"""The middle of the compiler: a plan carried out on a traced backbone."""
+"""The middle of the compiler: a plan carried out on a traced backbone, one pass after the other."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from torch import fx
 
 from sapool.ir.plan import Plan
+from sapool.passes.adapt_input import adapt_input, has_channels
 from sapool.passes.adopt_dialect import adopt_dialect
 from sapool.passes.cancel_attention import cancel_attention
 from sapool.passes.clean_up import clean_up
-from sapool.passes.driver import Driver
+from sapool.passes.driver import Driver, Watcher
 from sapool.passes.fold_norms import fold_norms
-from sapool.passes.insert_pools import insert_pools, insert_prepool
-from sapool.passes.make_dynamic import make_dynamic
+from sapool.passes.insert_pools import insert_pools, insert_prepool, prepool_stands, stages_pool
+from sapool.passes.make_dynamic import convolutions_are_dynamic, make_dynamic
 from sapool.passes.record import Log
-from sapool.passes.restride import restride
-from sapool.passes.select_outputs import mark_features, select_outputs
+from sapool.passes.restride import restride, strides_are_set
+from sapool.passes.select_outputs import expose_features, outputs_are_selected, select_outputs
 
 
-def rewrite(module: fx.GraphModule, plan: Plan) -> Log:
-    """Rewrites a traced backbone in place as its plan says; returns what was done and what was left alone."""
-    run = Driver(module, plan)
-    mark_features(module, plan)
+def rewrite(module: fx.GraphModule, plan: Plan, *, without: Collection[str] = (), watch: Watcher | None = None) -> Log:
+    """Rewrites a traced backbone in place as its plan says; returns what was done and what was left alone.
+
+    The module's code is that of the new graph after the last pass only. Each pass stands with what holds from then on,
+    which is verified after every later pass too.
+    """
+    run = Driver(module, plan, without=without, watch=watch)
+    run(expose_features)
+    run(adapt_input, has_channels)
     run(adopt_dialect)
-    run(insert_prepool)
-    run(insert_pools)
-    run(restride)
-    run(make_dynamic)
-    run(select_outputs)
+    run(insert_prepool, prepool_stands)
+    run(insert_pools, stages_pool)
+    run(restride, strides_are_set)
+    run(make_dynamic, convolutions_are_dynamic)
+    run(select_outputs, outputs_are_selected)
     run(clean_up)
-    return run.log
+    return run.finish()
 
 
-def tune(module: fx.GraphModule, plan: Plan) -> Log:
+def rewrite_for_inference(module: fx.GraphModule, plan: Plan, *, without: Collection[str] = ()) -> Log:
     """Rewrites a compiled graph in place for inference, computing the same; returns what was done."""
-    run = Driver(module, plan)
+    run = Driver(module, plan, without=without)
     run(cancel_attention)
     run(fold_norms)
     run(clean_up)
-    return run.log
+    return run.finish()

@@ -12,10 +12,12 @@ from sapool.passes.record import Log
 
 def adopt_dialect(module: fx.GraphModule, plan: Plan, log: Log) -> None:
     """Replaces or drops the modules that the catalogue's entry lists under `paper`."""
-    if plan.dialect != "paper":
+    entry = BACKBONES.get(plan.backbone)
+    # Of timm's MobileNetV2s only the start of their parameters is otherwise (sapool.weights.initialization).
+    if plan.options.dialect != "paper" or entry is None:
         return
-    replaced = {node for site in plan.sites for node in site.removes}
-    for path, arguments in (BACKBONES[plan.backbone].paper or {}).items():
+    replaced = {node for site in plan.sites if site.restride for node in site.restride.removes}
+    for path, arguments in (entry.paper or {}).items():
         old = module.get_submodule(path)
         (node,) = module.graph.find_nodes(op="call_module", target=path)
         if node.name in replaced:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
+from sapool.errors import PlanError
 from sapool.ir.plan import Plan
 from sapool.passes.driver import stamp
 from sapool.passes.record import Log
@@ -27,7 +28,16 @@ def make_dynamic(module: fx.GraphModule, plan: Plan, log: Log) -> None:
             stamp(node, log.rule, node.meta.get("site", ""))
             log.rewrote("", path, "Conv2d", f"DynamicConv2d, {len(dynamic.weight)} kernels")
     for site in plan.sites:
-        if site.kind is not None and not any(
+        if site.pool is not None and not any(
             isinstance(m, DynamicConv2d) for m in module.get_submodule(site.module).modules()
         ):
-            log.refused(site.name, site.module, f"{site.kind} keeps plain convolutions")
+            log.refused(site.name, site.module, f"{site.pool.kind} keeps plain convolutions")
+
+
+def convolutions_are_dynamic(module: fx.GraphModule, plan: Plan) -> None:
+    """Raises PlanError where a plain convolution of the backbone is left that should be dynamic."""
+    if not plan.dynamic:
+        return
+    for node in module.graph.find_nodes(op="call_module"):
+        if type(module.get_submodule(str(node.target))) is nn.Conv2d:
+            raise PlanError("", "dynamic", f"{node.target} is a plain convolution")

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from sapool.recipes.settings import (
+    Channels,
     Folder,
     Gamma,
     MinLR,
@@ -15,6 +16,7 @@ from sapool.recipes.settings import (
     ScheduleName,
     Section,
     WarmupStart,
+    positive,
 )
 
 PUBLISHED_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light")
@@ -37,6 +39,15 @@ class Detector(Section):
         None, description="which maps the detector sees, from 0 (default: the deepest map of each size, as many as the "
         "base's neck takes)"
     )  # fmt: skip
+    stages_only: bool = Field(
+        False, description="without out_indices, leave a last convolution behind the stages out of the choice"
+    )
+    neck_channels: tuple[int, ...] | None = Field(
+        None, description="channels that the neck puts out, in the order in which it is told them (default: the base's)"
+    )
+    head_channels: tuple[int, ...] | None = Field(
+        None, description="channels inside the head, for each level (default: the base's)"
+    )
     frozen_stages: int = Field(-1, ge=-1, description="-1 trains all; 0 freezes the stem, k the first k stages too")
     norm_eval: bool = Field(False, description="the backbone's batch norms keep their statistics")
 
@@ -59,6 +70,10 @@ class DetectionData(Section):
     augment: Literal["base", "flip", "none"] = Field(
         "base", description="how training images are varied: as the base does, mirrored at random, or not at all"
     )
+    mean: Channels = Field(
+        (0.485, 0.456, 0.406), description="of the channels, from 0 to 1, red first; ImageNet's unless given"
+    )
+    std: Channels = Field((0.229, 0.224, 0.225), description="of the channels; ImageNet's unless given")
     workers: int = Field(0, ge=0, description="processes that load data, for training and for validation")
 
     @model_validator(mode="before")
@@ -68,6 +83,11 @@ class DetectionData(Section):
         if not isinstance(value, dict) or value.get("name") not in _LAYOUTS:
             return value
         return {**dict(zip(PLACES, _LAYOUTS[value["name"]], strict=True)), **value}
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, value: Channels) -> Channels:
+        return positive(value)
 
     @field_validator("image_size")
     @classmethod
@@ -106,6 +126,7 @@ class DetectionTrain(Section):
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     sync_batchnorm: bool = Field(False, description="batch norm over the processes' batches together")
     validate_every: int = Field(1, ge=1, description="epochs between measurements of AP")
+    save_every: int = Field(1, ge=1, description="epochs between checkpoints to resume from")
     log_every: int = Field(50, ge=1, description="steps between rows of the metrics")
 
 
@@ -117,7 +138,9 @@ class DetectionRecipe(NetworkRecipe):
     """
 
     weights: str | None = Field(
-        None, description="DEFAULT for published weights of the backbone, a checkpoint's path or address"
+        None,
+        description="DEFAULT for published weights of the backbone, a checkpoint's path or address, or the folder of a "
+        "classifier's finished run",
     )
     detector: Detector
     data: DetectionData

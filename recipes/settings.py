@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from sapool.catalogue.data_sets import DATA_SETS, Augmentation
 from sapool.catalogue.diagnostics import CODES, check_codes
 from sapool.grammar import parse
+from sapool.ir.plan_file import EarlierPlan, from_json, is_plan_file, read_text
 
 Channels = tuple[float, float, float]
 
@@ -39,6 +50,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+def positive(value: Channels) -> Channels:
+    """What channels are divided by.
+
+    Raises:
+        ValueError: one can't be.
+    """
+    if min(value) <= 0:
+        raise ValueError("expected positive numbers")
+    return value
+
+
 class Data(Section):
     """What is learned."""
 
@@ -53,6 +75,9 @@ class Data(Section):
     workers: int = Field(0, ge=0, description="processes that load data")
     augment: Augmentation = Field("none", description="how training images are cropped (default: the data set's way)")
     flip: bool = Field(False, description="mirror training images at random (default: the data set's way)")
+    crop_ratio: float = Field(
+        1.0, gt=0, le=1, description="for testing, what the centre crop keeps of a side (default: the data set's)"
+    )
     mean: Channels = Field((0.5, 0.5, 0.5), description="of the channels, from 0 to 1 (default: the data set's)")
     std: Channels = Field((0.5, 0.5, 0.5), description="of the channels (default: the data set's)")
     randaugment: int = Field(0, ge=0, le=10, description="RandAugment operations an image; 0 for none")
@@ -67,7 +92,8 @@ class Data(Section):
         if not isinstance(value, dict) or value.get("name") not in DATA_SETS:
             return value
         own = DATA_SETS[value["name"]]
-        given = {"image_size": own.size, "augment": own.augment, "flip": own.flip, "mean": own.mean, "std": own.std}
+        names = ("augment", "flip", "mean", "std", "crop_ratio")
+        given = {"image_size": own.size, **{name: getattr(own, name) for name in names}}
         return {**given, **value}
 
     @field_validator("name")
@@ -78,9 +104,7 @@ class Data(Section):
     @field_validator("std")
     @classmethod
     def _positive(cls, value: Channels) -> Channels:
-        if min(value) <= 0:
-            raise ValueError("expected positive numbers")
-        return value
+        return positive(value)
 
 
 class Optimizer(Section):
@@ -120,11 +144,40 @@ class Schedule(Section):
         return value
 
 
+def _which_devices(value: object) -> object:
+    """How many devices, or their numbers; `0,1` on a command line is two numbers."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(,\d+)+", value):
+        value = [int(number) for number in value.split(",")]
+    if isinstance(value, (list, tuple)):
+        possible = all(type(number) is int and number >= 0 for number in value) and 0 < len(value) == len(set(value))
+    else:
+        possible = type(value) is int and value > 0
+    if not possible:
+        raise ValueError("expected how many devices, or the different numbers of some, such as 0,1")
+    return value
+
+
+Devices = Annotated[
+    int | tuple[int, ...],
+    BeforeValidator(_which_devices),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+            ]
+        }
+    ),
+]
+"""How many devices, or which."""
+
+
 class Train(Section):
     """How long, how much at once, on what."""
 
     epochs: int = Field(300, ge=1)
     batch_size: int = Field(8, ge=2, description="images in a batch of one process; batch norm needs two")
+    drop_last: bool = Field(True, description="leave out an epoch's last batch where it is smaller than the others")
     steps_per_epoch: int | None = Field(None, ge=1, description="batches in an epoch (default: the whole data set)")
     accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
     seed: int = Field(0, ge=0, lt=2**32)
@@ -140,13 +193,18 @@ class Train(Section):
     channels_last: bool = False
     compile: bool = Field(False, description="torch.compile")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    devices: int = Field(1, ge=1, description="processes on each machine, one a GPU")
+    devices: Devices = Field(1, description="processes on each machine, one a GPU; or the GPUs' numbers, as in 0,1")
     nodes: int = Field(1, ge=1, description="machines")
     strategy: Literal["auto", "ddp", "fsdp"] = Field("auto", description="Lightning's; auto is ddp for many devices")
     sync_batchnorm: bool = Field(False, description="batch norm over the processes' batches together")
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints inside an epoch")
     log_every: int = Field(50, ge=1, description="steps between rows of the metrics")
     profile: bool = Field(False, description="write Lightning's profile of the run to profile.txt")
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.nodes * (self.devices if isinstance(self.devices, int) else len(self.devices))
 
     @model_validator(mode="after")
     def _possible(self) -> Train:
@@ -166,10 +224,32 @@ class NetworkRecipe(Section):
     """
 
     title: str = Field("run", exclude=True)
-    architecture: str = Field(description="an architecture string")
+    architecture: str = Field(description="an architecture string, or the file of a plan (.json)")
     dialect: Literal["torchvision", "paper"] = Field(
         "torchvision", description="paper for the published network where the two differ"
     )
+
+    plan: str | None = Field(
+        None, description="the plan itself, as JSON, where it isn't what the architecture says; taken from its file"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _planned(cls, value: Any) -> Any:
+        """A plan's file in place of an architecture is kept as what is in it."""
+        if not isinstance(value, dict) or not isinstance(file := value.get("architecture"), str):
+            return value
+        text = value.get("plan")
+        if is_plan_file(file):
+            text = read_text(file)
+        if not isinstance(text, str):
+            return value
+        found = from_json(text, file if is_plan_file(file) else "plan")
+        dialect = found.options["dialect"] if isinstance(found, EarlierPlan) else found.options.dialect
+        given = {"dialect": dialect, **value}
+        if given["dialect"] != dialect:
+            raise ValueError(f"dialect: the plan is of the {dialect} dialect, not of '{given['dialect']}'")
+        return {**given, "architecture": found.architecture, "plan": text}
 
     @field_validator("architecture")
     @classmethod

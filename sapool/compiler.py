@@ -1,57 +1,69 @@
-"""`compile`: from text to a model, the whole way."""
+"""`compile` and `execute`: from a plan to a model."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
 
-from sapool.analysis.shapes import ShapeError, on_meta, propagate
-from sapool.analysis.survey import Survey, survey
-from sapool.analysis.trace import trace
-from sapool.catalogue.backbones import BACKBONES, OWN, PUBLISHED, TIMM
-from sapool.catalogue.builders import build, published
-from sapool.errors import InputError, did_you_mean
+from sapool.analysis.shapes import on_meta
+from sapool.analysis.source import Given, Named, Source
+from sapool.catalogue.backbones import PUBLISHED
+from sapool.catalogue.builders import published
+from sapool.catalogue.passes import PASSES, check_passes
+from sapool.errors import ArchitectureError, InputError, PlanError, WeightsError
 from sapool.grammar import parse
 from sapool.ir.architecture import Architecture
-from sapool.ir.plan import Dialect, Plan, make_plan
+from sapool.ir.options import Dialect, Options
+from sapool.ir.plan import Plan
+from sapool.ir.validation import check, check_survey
 from sapool.model import CompiledModel, Origin
 from sapool.passes import rewrite
+from sapool.passes.adapt_input import adapt_input
+from sapool.passes.driver import Watcher
+from sapool.passes.measure import measure
 from sapool.passes.record import Log
 from sapool.passes.verify import verify
-from sapool.weights.authors import in_our_names
-from sapool.weights.transfer import read_checkpoint, state_dict_in, transfer
+from sapool.planning import plan_on, source_of
+from sapool.weights.authors import convert, in_our_names
+from sapool.weights.files import read_state_dict
+from sapool.weights.initialization import initialize
+from sapool.weights.transfer import transfer
+
+Weights = Literal["DEFAULT"] | str | Path | Mapping[str, Tensor]
 
 
 def compile(
     text: str | Architecture,
     *,
     num_classes: int = 1000,
-    weights: Literal["DEFAULT"] | str | Path | None = None,
+    in_chans: int = 3,
+    weights: Weights | None = None,
     dialect: Dialect = "torchvision",
-    image_size: int = 224,
+    image_size: int | tuple[int, int] = 224,
     features_only: bool = False,
-    out_indices: Sequence[int] | None = None,
+    out_indices: Collection[int] | None = None,
     backbone: nn.Module | None = None,
 ) -> CompiledModel:
-    """Compiles an architecture into a model.
+    """Compiles an architecture into a model: plans it, and carries the plan out.
 
     Args:
         text: an architecture string, such as `prepool-nlp-4-resnet18-nlp-1222`, or a parsed one.
         num_classes: outputs of the classifier.
-        weights: None for random ones, "DEFAULT" for the builder's published ones, or a path to a checkpoint: a state
-            dict in the builder's naming, in ours, or in that of the authors' code. What doesn't fit stays as
+        in_chans: channels of the images. Pretrained weights of the first convolution are adapted.
+        weights: None for random ones, "DEFAULT" for the builder's published ones, a state dict, or a path to a
+            checkpoint: in the builder's naming, in ours, or in that of the authors' code. What doesn't fit stays as
             initialised; `model.transfer` tells.
         dialect: "torchvision", or "paper" for the published network where the two differ.
-        image_size: side of the square images that shapes are measured with. The model takes other sizes too.
+        image_size: side of the square images that shapes are measured with, or (height, width). The model takes other
+            sizes too.
         features_only: return a list of feature maps in place of logits.
         out_indices: which of them, from 0 as in timm; None for all.
-        backbone: a network of your own, (N, 3, H, W) to (N, classes), whose name the text then leaves out: `nlp-1222`.
-            It stays as it is; the model has a copy of its weights, and as many classes.
+        backbone: a network of your own, (N, C, H, W) to (N, classes), whose name the text then leaves out: `nlp-1222`.
+            It stays as it is; the model has a copy of its weights, and its channels and classes.
 
     Raises:
         ArchitectureError: the text isn't of the language.
@@ -59,134 +71,127 @@ def compile(
             small.
         WeightsError: the weights can't be read, or nothing of them fits.
     """
-    architecture = parse(text, own=backbone is not None) if not isinstance(text, Architecture) else text
-    _check(dialect, num_classes, image_size, features_only, out_indices)
-    _check_backbone(architecture, backbone, dialect, weights)
-    indices = None if out_indices is None else tuple(out_indices)
-    module, plan, log = assemble(
-        architecture,
-        dialect=dialect,
-        num_classes=num_classes,
-        image_size=image_size,
-        features_only=features_only,
-        out_indices=indices,
-        backbone=backbone,
-    )
-    measured = verify(module, plan)
+    options = Options(dialect, num_classes, in_chans, image_size, features_only, out_indices)  # type: ignore[arg-type]
+    architecture = text if isinstance(text, Architecture) else parse(text, own=backbone is not None)
+    source = source_of(architecture.backbone, backbone, dialect)
+    plan = plan_on(architecture, source, options)
+    try:
+        return _executed(plan, source, weights, backbone)
+    except PlanError as error:  # what was planned here is ours to carry out
+        raise AssertionError(f"{plan.architecture}: {error}") from error
+
+
+def execute(
+    plan: Plan,
+    *,
+    weights: Weights | None = None,
+    backbone: nn.Module | None = None,
+    without: Collection[str] = (),
+    watch: Watcher | None = None,
+) -> CompiledModel:
+    """Carries a plan out: one that `make_plan` made, that was edited, or that comes from a file.
+
+    Args:
+        plan: what is done, as it stands; its text isn't asked again.
+        weights: as for `compile`.
+        backbone: your own network again, where the plan was made for one.
+        without: names of passes that are left out. What the plan says of them isn't done then.
+        watch: is told of each pass: its name, the graph as it is then, and whether it rewrote something.
+
+    Raises:
+        PlanError: the plan contradicts itself or its backbone; names the site and the field.
+        InputError, WeightsError: as `compile`.
+    """
+    check_passes(without)
+    _check_text(plan, own=backbone is not None)
+    source = source_of(plan.backbone, backbone, plan.options.dialect)
+    check(plan)
+    check_survey(plan.survey, source.survey)
+    return _executed(plan, source, weights, backbone, without, watch)
+
+
+def baseline(plan: Plan, own: nn.Module | None = None) -> fx.GraphModule:
+    """A plan's backbone as its builder, or its owner, made it, for the plan's images; without data."""
+    if own is not None:
+        return Given(own).traced
+    with torch.device("meta"):
+        module = Named(plan.backbone).graph(plan.options.num_classes)
+        adapt_input(module, plan, Log())
+    return module
+
+
+def convert_reference_state_dict(
+    state_dict: Mapping[str, Tensor], architecture: Architecture | str
+) -> dict[str, Tensor]:
+    """Renames a state dict of the published code to the keys of the compiled model (`dialect="paper"`).
+
+    Tensors are handed on as they are. Keys may begin with `module.` and `net.`.
+
+    Args:
+        state_dict: the authors' names to tensors.
+        architecture: which network they are of, as text or parsed.
+
+    Raises:
+        WeightsError: a key fits nowhere in that network; names it. Or nothing was published of that backbone.
+    """
+    parsed = parse(architecture) if isinstance(architecture, str) else architecture
+    if parsed.backbone not in PUBLISHED:
+        raise WeightsError(f"the authors' checkpoints are of {', '.join(PUBLISHED)}, not of {parsed.backbone}")
+    with torch.device("meta"):
+        model = compile(parsed, dialect="paper")
+    return convert(state_dict, model.state_dict(), model.plan)
+
+
+def _check_text(plan: Plan, *, own: bool) -> None:
+    """A plan's text names it; it has to be of the language, and of that backbone."""
+    try:
+        written = parse(plan.architecture, own=own)
+    except ArchitectureError as error:
+        raise PlanError("", "architecture", f"it isn't of the language: {error.problem}") from None
+    for name, value, right in (
+        ("architecture", plan.architecture, str(written)),
+        ("backbone", plan.backbone, written.backbone),
+        ("dynamic", plan.dynamic, written.dynamic),
+    ):
+        if value != right:
+            raise PlanError("", name, f"the architecture '{plan.architecture}' means {right}, not {value}")
+
+
+def _executed(
+    plan: Plan,
+    source: Source,
+    weights: Weights | None,
+    backbone: nn.Module | None,
+    without: Collection[str] = (),
+    watch: Watcher | None = None,
+) -> CompiledModel:
+    if backbone is not None and isinstance(weights, str) and weights == "DEFAULT":
+        raise InputError("weights: a backbone of your own has no published weights; its own are kept")
+    module = source.graph(plan.options.num_classes)
+    log = rewrite(module, plan, without=without, watch=watch)
+    measured = measure(module, plan)
+    if not without:
+        verify(module, plan, measured)
     origin = Origin(
         plan=plan.with_maps(measured.maps),
         rewrites=tuple(log.rewrites),
         refusals=tuple(log.refusals),
         passes=tuple(log.runs),
         features=measured.features,
+        guests=tuple(entry.name for entry in PASSES.values() if entry.target and entry.name not in without),
+        without=tuple(without),
         own=None if backbone is None else on_meta(backbone),
     )
     model = CompiledModel.of(module, origin)
+    initialize(model, model.plan)
     if weights is not None:
-        loaded = published(plan.backbone) if weights == "DEFAULT" else _read(weights, architecture)
+        loaded = (
+            published(plan.backbone) if isinstance(weights, str) and weights == "DEFAULT" else _read(weights, model)
+        )
         model.with_transfer(transfer(model, loaded))
     return model
 
 
-def assemble(
-    architecture: Architecture,
-    *,
-    dialect: Dialect = "torchvision",
-    num_classes: int = 1000,
-    image_size: int = 224,
-    features_only: bool = False,
-    out_indices: tuple[int, ...] | None = None,
-    backbone: nn.Module | None = None,
-) -> tuple[fx.GraphModule, Plan, Log]:
-    """The rewritten graph, its plan and what the passes reported, not yet verified or measured."""
-    name = architecture.backbone
-    if backbone is None:
-        module = trace(build(name, num_classes), name)
-    else:
-        name = type(backbone).__name__
-        module = trace(copy.deepcopy(backbone), name)
-        num_classes = _classes_of(module, name, image_size, features_only=features_only)
-    plan = make_plan(
-        architecture,
-        survey(module, name, BACKBONES.get(architecture.backbone)),
-        dialect=dialect,
-        num_classes=num_classes,
-        image_size=image_size,
-        features_only=features_only,
-        out_indices=out_indices,
-    )
-    return module, plan, rewrite(module, plan)
-
-
-def examine(backbone: str | nn.Module) -> Survey:
-    """What there is to rewrite in a backbone: its stem, its stages and their strides, as measured.
-
-    Args:
-        backbone: a name of the catalogue, `timm:NAME`, or a network of your own.
-
-    Raises:
-        InputError: there is no such backbone, or it can't be rewritten; says why.
-    """
-    if isinstance(backbone, nn.Module):
-        name = type(backbone).__name__
-        return survey(trace(copy.deepcopy(backbone), name), name)
-    if backbone not in BACKBONES and not backbone.startswith(TIMM):
-        hint = did_you_mean(backbone, BACKBONES)
-        raise InputError(f"there is no backbone '{backbone}' (sapoolc list backbones).{hint}")
-    with torch.device("meta"):
-        return survey(trace(build(backbone, 1000), backbone), backbone, BACKBONES.get(backbone))
-
-
-def unmodified(model: CompiledModel) -> fx.GraphModule:
-    """A model's backbone as its builder, or its owner, made it, without numbers."""
-    if model.origin.own is not None:
-        return trace(copy.deepcopy(model.origin.own))
-    with torch.device("meta"):
-        return trace(build(model.plan.backbone, model.plan.num_classes), model.plan.backbone)
-
-
-def _classes_of(module: fx.GraphModule, name: str, size: int, *, features_only: bool) -> int:
-    """How many classes a backbone of the caller's tells apart."""
-    try:
-        (values,) = propagate(module, size)
-    except ShapeError as error:
-        raise InputError(f"{name} doesn't take images of {size}x{size}: {error} (image_size)") from None
-    returned = values[module.graph.output_node().name]
-    if isinstance(returned, Tensor) and returned.dim() == 2:
-        return int(returned.shape[1])
-    if features_only:
-        return 0
-    raise InputError(f"{name} doesn't return (N, classes): with features_only=True its stages' maps are returned")
-
-
-def _check_backbone(
-    architecture: Architecture, backbone: nn.Module | None, dialect: Dialect, weights: str | Path | None
-) -> None:
-    name = architecture.backbone
-    if backbone is not None and name != OWN:
-        raise InputError(f"with a backbone of your own the text has no name for one: leave out '{name}', or backbone=")
-    if backbone is not None and weights == "DEFAULT":
-        raise InputError("weights: a backbone of your own has no published weights; its own are kept")
-    if dialect == "paper" and name not in PUBLISHED:
-        known = ", ".join(PUBLISHED)
-        raise InputError(f"dialect: 'paper' is of the published networks, {known}; {name} isn't one of them")
-
-
-def _check(
-    dialect: str, num_classes: int, image_size: int, features_only: bool, out_indices: Sequence[int] | None
-) -> None:
-    if dialect not in get_args(Dialect):
-        raise InputError(f"dialect: expected {' or '.join(get_args(Dialect))}, not '{dialect}'")
-    if num_classes < 1:
-        raise InputError(f"num_classes: expected a positive number, not {num_classes}")
-    if image_size < 1:
-        raise InputError(f"image_size: expected a positive number of pixels, not {image_size}")
-    if out_indices is not None and not features_only:
-        raise InputError("out_indices chooses among feature maps: it needs features_only=True")
-    if out_indices is not None and (not out_indices or len(set(out_indices)) != len(out_indices)):
-        raise InputError(f"out_indices: expected different stage numbers, not {list(out_indices)}")
-
-
-def _read(path: str | Path, architecture: Architecture) -> dict[str, Tensor]:
-    state = state_dict_in(read_checkpoint(path), path)
-    return in_our_names(state, architecture)
+def _read(weights: str | Path | Mapping[str, Tensor], model: CompiledModel) -> dict[str, Tensor]:
+    state = weights if isinstance(weights, Mapping) else read_state_dict(weights)
+    return in_our_names(state, model.state_dict(), model.plan)

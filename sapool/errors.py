@@ -79,3 +79,19 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
     """The sentence "Did you mean 'x'?" behind a space, or nothing where no valid spelling is near."""
     found = nearest(word, valid)
     return f" Did you mean '{found}'?" if found else ""
+
+
+class PlanError(InputError):
+    """A plan that contradicts itself or its backbone.
+
+    Attributes:
+        site: which of its sites, or "" where it is about the plan as a whole.
+        field: which of the site's fields.
+    """
+
+    def __init__(self, site: str, field: str, problem: str) -> None:
+        self.site, self.field, self.problem = site, field, problem
+        super().__init__(f"plan: {'.'.join(part for part in (site, field) if part)}: {problem}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return PlanError, (self.site, self.field, self.problem)

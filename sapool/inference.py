@@ -10,7 +10,7 @@ from torch import nn
 
 from sapool.errors import InputError
 from sapool.model import CompiledModel
-from sapool.passes import tune
+from sapool.passes import rewrite_for_inference
 
 TOLERANCE = 1e-4
 """Of the largest output; float32 rounding of folded weights through tens of layers stays an order below."""
@@ -35,7 +35,7 @@ def optimize(model: CompiledModel, *, channels_last: bool = True, check: bool = 
         raise InputError("the model is optimized already")
     original = copy.deepcopy(model).eval()
     tuned = copy.deepcopy(original)
-    log = tune(tuned, model.plan)
+    log = rewrite_for_inference(tuned, model.plan)
     origin = replace(
         model.origin,
         rewrites=(*model.rewrites, *log.rewrites),
@@ -55,10 +55,10 @@ def optimize(model: CompiledModel, *, channels_last: bool = True, check: bool = 
 
 
 def _compare(original: CompiledModel, result: CompiledModel) -> None:
-    size = original.plan.image_size
     parameter = next(original.parameters())
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 3, size, size, generator=generator).to(parameter.device, parameter.dtype)
+    options = original.plan.options
+    x = torch.randn(2, options.in_chans, *options.image_size, generator=generator).to(parameter.device, parameter.dtype)
     with torch.no_grad():
         expected, seen = original(x), result(x)
     pairs = zip(expected, seen, strict=True) if isinstance(expected, list) else [(expected, seen)]

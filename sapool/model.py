@@ -8,12 +8,12 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.graph_module import reduce_graph_module
 
-from sapool.analysis.trace import keep_order
+from sapool.analysis.trace import TRACING, keep_order
 from sapool.grammar import parse
 from sapool.ir.architecture import Architecture
 from sapool.ir.plan import Plan
+from sapool.passes.measure import Feature
 from sapool.passes.record import PassRun, Refusal, Rewrite
-from sapool.passes.verify import Feature
 from sapool.weights.transfer import Transfer
 
 _STAMPS = ("rule", "site", "feature")
@@ -30,11 +30,13 @@ class Origin:
     features: tuple[Feature, ...]
     transfer: Transfer | None = None
     optimized: bool = False
-    own: nn.Module | None = None  # the caller's backbone without numbers, where it isn't one that can be built again
+    guests: tuple[str, ...] = ()  # passes of other packages that ran
+    without: tuple[str, ...] = ()  # passes that were left out
+    own: nn.Module | None = None  # the caller's backbone without data, where it isn't one that can be built again
 
 
 class CompiledModel(fx.GraphModule):
-    """A rewritten backbone. Use it as any module: (N, 3, H, W) to (N, num_classes), or to a list of feature maps.
+    """A rewritten backbone. Use it as any module: (N, C, H, W) to (N, num_classes), or to a list of feature maps.
 
     Copies, pickles, `state_dict`, `torch.compile` and `torch.export` work as for every `torch.fx.GraphModule`.
     """
@@ -58,12 +60,12 @@ class CompiledModel(fx.GraphModule):
 
     @property
     def architecture(self) -> Architecture:
-        """What was compiled."""
+        """What was written; edits of the plan don't change it."""
         return parse(self.origin.plan.architecture)
 
     @property
     def plan(self) -> Plan:
-        """What was done where, with map sizes measured at `plan.image_size`."""
+        """What was done where, with map sizes measured at `plan.options.image_size`."""
         return self.origin.plan
 
     @property
@@ -88,11 +90,10 @@ class CompiledModel(fx.GraphModule):
         Those that the model returns, in order, with `features_only`; else those that it could return.
         """
         features = self.origin.features
-        if not self.plan.features_only:
+        if not self.plan.options.features_only:
             return features
-        wanted = self.plan.out_indices if self.plan.out_indices is not None else range(len(features))
         by_name = {feature.name: feature for feature in features}
-        return tuple(by_name[self.plan.features[index][0]] for index in wanted)
+        return tuple(by_name[self.plan.features[index][0]] for index in self.plan.outputs)
 
     def with_transfer(self, transfer: Transfer) -> CompiledModel:
         """Records what loading weights did; returns the model itself."""
@@ -109,7 +110,8 @@ class CompiledModel(fx.GraphModule):
 def _unpickle(
     body: dict[str, Any], imports: str, origin: Origin, stamps: list[tuple[str, dict[str, str]]]
 ) -> CompiledModel:
-    module = reduce_graph_module(body, imports)
+    with TRACING:
+        module = reduce_graph_module(body, imports)
     assert isinstance(module, fx.GraphModule)
     for node, (name, stamp) in zip(module.graph.nodes, stamps, strict=True):
         node.name = name

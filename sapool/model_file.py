@@ -1,8 +1,7 @@
-"""Models on disk: weights, and the architecture that they belong to."""
+"""Models on disk: weights, and the plan that they belong to."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,19 @@ from torch import nn
 
 from sapool.analysis.shapes import on_meta
 from sapool.catalogue.backbones import OWN
-from sapool.compiler import compile
+from sapool.catalogue.passes import PASSES
+from sapool.compiler import execute
 from sapool.errors import InputError, WeightsError
 from sapool.inference import optimize
+from sapool.ir.plan import Plan
+from sapool.ir.plan_file import EarlierPlan, from_json
 from sapool.model import CompiledModel
+from sapool.planning import make_plan
 from sapool.weights.atomic import replacing
-from sapool.weights.transfer import read_checkpoint
+from sapool.weights.files import read_checkpoint
 
-FORMAT = "sapool-model-1"
+FORMAT = "sapool-model-2"
+EARLIER = "sapool-model-1"
 
 
 def contents(model: CompiledModel) -> dict[str, Any]:
@@ -26,27 +30,16 @@ def contents(model: CompiledModel) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "architecture": model.plan.architecture,
-        "options": options(model),
+        "plan": model.plan.to_json(),
         "optimized": model.origin.optimized,
+        "guests": list(model.origin.guests),
+        "without": list(model.origin.without),
         "state_dict": model.state_dict(),
     }
 
 
-def options(model: CompiledModel) -> dict[str, Any]:
-    """The arguments with which `compile` makes this model again."""
-    plan = model.plan
-    indices = None if plan.out_indices is None else list(plan.out_indices)
-    return {
-        "num_classes": plan.num_classes,
-        "dialect": plan.dialect,
-        "image_size": plan.image_size,
-        "features_only": plan.features_only,
-        "out_indices": indices,
-    }
-
-
 def save(model: CompiledModel, path: str | Path) -> None:
-    """Writes a model's weights and architecture; `load` makes the model again.
+    """Writes a model's weights and its plan; `load` makes the model again.
 
     Raises:
         InputError: the file can't be written.
@@ -66,7 +59,7 @@ def load(path: str | Path, *, backbone: nn.Module | None = None) -> CompiledMode
         backbone: your own network again, where the model was made of one; its weights don't matter.
 
     Raises:
-        InputError: the model was made of a network of yours, which isn't given.
+        InputError: the model was made of a network of yours, or with another package's pass, which isn't there.
         WeightsError: the file isn't such a model, or is damaged.
     """
     return restore(read_checkpoint(path), path, backbone=backbone)
@@ -74,29 +67,52 @@ def load(path: str | Path, *, backbone: nn.Module | None = None) -> CompiledMode
 
 def restore(content: dict[str, Any], path: str | Path, *, backbone: nn.Module | None = None) -> CompiledModel:
     """The model that a file's contents describe; `path` is for messages."""
-    if content.get("format") != FORMAT:
+    if content.get("format") not in (FORMAT, EARLIER):
         raise WeightsError(f"{path} isn't a sapool model; to use it as weights: sapool.compile(TEXT, weights='{path}')")
-    name = str(content.get("architecture"))
-    if backbone is None and re.search(rf"(^|-)(dy)?{OWN}(_v2)?-", name):
-        raise InputError(f"{path} holds {name}, made of a network of yours: sapool.load(PATH, backbone=MODULE)")
+    try:
+        plan = _plan_in(content, backbone)
+        missing = [name for name in content.get("guests", ()) if name not in PASSES]
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        if f"'{OWN}'" in str(error) and backbone is None:
+            raise _needs_backbone(path, str(content.get("architecture"))) from None
+        raise _damaged(path, error) from None
+    if plan.backbone == OWN and backbone is None:
+        raise _needs_backbone(path, plan.architecture)
+    if missing:
+        raise InputError(f"{path} was made with the pass {missing[0]}, which no installed package has; install its own")
     try:
         # Built without data: every tensor comes from the file. But for those that no state dict holds.
-        model = _made(content, on_meta(backbone).train() if backbone is not None else None, "meta")
+        model = _made(plan, content, on_meta(backbone).train() if backbone is not None else None, "meta")
         model.load_state_dict(content["state_dict"], assign=True)
         if any(buffer.is_meta for buffer in model.buffers()):
-            model = _made(content, backbone, "cpu")
+            model = _made(plan, content, backbone, "cpu")
             model.load_state_dict(content["state_dict"])
     except (InputError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-        raise WeightsError(
-            f"{path} is damaged: its weights don't belong to its architecture ({_first_line(error)})"
-        ) from None
+        raise _damaged(path, error) from None
     return model
 
 
-def _made(content: dict[str, Any], backbone: nn.Module | None, device: str) -> CompiledModel:
+def _plan_in(content: dict[str, Any], backbone: nn.Module | None) -> Plan:
+    if content["format"] == EARLIER:  # it held the arguments of `compile`
+        return make_plan(content["architecture"], **content["options"], backbone=backbone)
+    plan = from_json(content["plan"], "its plan")
+    if isinstance(plan, EarlierPlan) or content["architecture"] != plan.architecture:
+        raise InputError("its plan is of another format or architecture than the file")
+    return plan
+
+
+def _made(plan: Plan, content: dict[str, Any], backbone: nn.Module | None, device: str) -> CompiledModel:
     with torch.device(device):
-        model = compile(content["architecture"], **content["options"], backbone=backbone)
+        model = execute(plan, backbone=backbone, without=content.get("without", ()))
         return optimize(model) if content.get("optimized") else model
+
+
+def _needs_backbone(path: str | Path, architecture: str) -> InputError:
+    return InputError(f"{path} holds {architecture}, made of a network of yours: sapool.load(PATH, backbone=MODULE)")
+
+
+def _damaged(path: str | Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path} is damaged: its weights don't belong to its architecture ({_first_line(error)})")
 
 
 def _first_line(error: Exception) -> str:

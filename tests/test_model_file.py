@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 from collections.abc import Callable
@@ -91,16 +92,48 @@ def test_a_file_is_plain_data(path: Path) -> None:
     model = sapool.compile("resnet18-lip-2222", num_classes=3, image_size=96)
     sapool.save(model, path)
     content = torch.load(path, weights_only=True)
-    assert content.keys() >= {"format", "architecture", "options", "state_dict"}
+    assert content.keys() >= {"format", "architecture", "plan", "state_dict"}
     assert content["architecture"] == "resnet18-lip-2222"
-    assert content["options"] == {
-        "num_classes": 3,
+    assert json.loads(content["plan"])["options"] == {
         "dialect": "torchvision",
-        "image_size": 96,
+        "num_classes": 3,
+        "in_chans": 3,
+        "image_size": [96, 96],
         "features_only": False,
         "out_indices": None,
     }
     assert list(content["state_dict"]) == list(model.state_dict())
+
+
+def test_a_file_of_the_format_before_this_one(path: Path) -> None:
+    """It held the arguments of `compile` in place of a plan."""
+    model = sapool.compile("resnet18-lip-2222", num_classes=3, image_size=96, features_only=True, out_indices=(0, 2))
+    options = {
+        "num_classes": 3,
+        "dialect": "torchvision",
+        "image_size": 96,
+        "features_only": True,
+        "out_indices": [0, 2],
+    }
+    content = {
+        "format": "sapool-model-1",
+        "architecture": "resnet18-lip-2222",
+        "options": options,
+        "optimized": False,
+        "state_dict": model.state_dict(),
+    }
+    torch.save(content, path)
+    assert same(sapool.load(path), model)
+    assert sapool.load(path).plan == model.plan
+
+
+def test_an_edited_plan_is_saved_and_loaded(path: Path) -> None:
+    plan = sapool.make_plan("resnet18-nlp-1222", num_classes=3, image_size=64)
+    model = sapool.execute(plan.with_pool("stage3", "lip", stride=1).with_pool("stage4", "nlp", heads=2, window=False))
+    sapool.save(model, path)
+    loaded = sapool.load(path)
+    assert same(loaded, model)
+    assert loaded.plan == model.plan != sapool.compile("resnet18-nlp-1222", num_classes=3, image_size=64).plan
 
 
 def test_what_was_loaded_saves_again(path: Path) -> None:
@@ -273,10 +306,13 @@ def test_files_that_hold_something_else(path: Path, content: object, fragment: s
         {"architecture": "resnet18-lip-1222"},
         {"architecture": "resnet19-lip-2222"},
         {"architecture": 5},
-        {"options": 3},
-        {"options": {}},
-        {"options": {"unknown": 1}},
-        {"options": {"num_classes": "2"}},
+        {"plan": 3},
+        {"plan": "{}"},
+        {"plan": None},
+        {"format": "sapool-model-1"},
+        {"format": "sapool-model-1", "options": 3},
+        {"format": "sapool-model-1", "options": {"unknown": 1}},
+        {"format": "sapool-model-1", "options": {"num_classes": "2"}},
         {"state_dict": None},
         {"state_dict": {}},
         {"state_dict": {"conv1.weight": torch.zeros(64, 3, 3, 3)}},

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sapool
-from sapool.compiler import examine
-from sapool.cost.comparison import assess
+from sapool.cost.comparison import compare
 from sapool.errors import ArchitectureError, InputError
+from sapool.planning import survey
 from sapool.poolings.window import MaxPool
 from tests.passes.tiny import Block, Net
 
@@ -79,10 +79,10 @@ def image(size: int = 64) -> Tensor:
 
 
 def test_what_is_found() -> None:
-    found = examine(Residual())
+    found = survey(Residual())
     assert (found.unchanged, found.stem_stride, found.pools) == ("122", 2, "last")
     assert [stage.modules for stage in found.stages] == [("stages.0",), ("stages.1",), ("stages.2",)]
-    assert examine(Plain()).unchanged == "222"
+    assert survey(Plain()).unchanged == "222"
 
 
 def test_pools_take_their_places() -> None:
@@ -91,7 +91,7 @@ def test_pools_take_their_places() -> None:
     assert str(model.architecture) == "module-nlp-122"
     assert [(f.channels, f.reduction) for f in model.feature_info] == [(4, 2), (6, 4), (8, 8)]
     assert model(image()).shape == (2, 5)
-    assert (model.plan.num_classes, model.plan.site("stage2").action) == (5, "pool")
+    assert (model.plan.options.num_classes, model.plan.site("stage2").action) == (5, "pool")
     assert model.get_submodule("stages.1.conv1").stride == (1, 1)
     assert own.stages[1].conv1.stride == (2, 2), "the caller's network stays as it is"
     own.fc.weight.data.zero_()
@@ -101,7 +101,7 @@ def test_pools_take_their_places() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_unchanged_strides_change_nothing(training: bool) -> None:
     for own in (Residual().train(training), Plain().train(training)):
-        model = sapool.compile(f"skip-{examine(own).unchanged}", backbone=own, image_size=64).train(training)
+        model = sapool.compile(f"skip-{survey(own).unchanged}", backbone=own, image_size=64).train(training)
         outputs = []
         for module in (own, model):
             torch.manual_seed(0)
@@ -163,7 +163,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_copies_know_their_backbone(copied: object) -> None:
     model = copied(sapool.compile("lip-122", backbone=Residual(), image_size=64))  # type: ignore[operator]
-    plain = assess(model).plain
+    plain = compare(model).baseline
     assert plain.parameters == sum(parameter.numel() for parameter in Residual().parameters())
 
 
@@ -180,7 +180,7 @@ def test_copies_know_their_backbone(copied: object) -> None:
 )
 def test_refusals(own: nn.Module, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        examine(own)
+        survey(own)
 
 
 def test_without_a_backbone() -> None:

@@ -89,7 +89,7 @@ def test_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert torch.equal(backbone.get_parameter("layer3.0.conv1.weight"), state["layer3.0.conv1.weight"])
     figures, transfer = capsys.readouterr().out.splitlines()
     model = values["model"]
-    assert figures.split() == [str(model.plan.site("stage2").heads), str(len(model.rewrites)), "32"]
+    assert figures.split() == [str(model.plan.site("stage2").attention.heads), str(len(model.rewrites)), "32"]
     assert transfer.startswith("120 tensors transferred, ")
     assert "pools.stage4.*" in transfer
     assert transfer.endswith("dropped: fc.weight (no such key), fc.bias (no such key)")

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+Size = int | tuple[int, int]
+"""The side of a square image, or (height, width)."""
 
 
 def on_meta(module: nn.Module) -> nn.Module:
@@ -21,19 +29,151 @@ def on_meta(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo).eval()
 
 
-def propagate(module: fx.GraphModule, *sides: int) -> list[dict[str, Any]]:
-    """What each node of a graph returns for an image of (1, 3, side, side): the value on the meta device, by name.
+def propagate(module: fx.GraphModule, *sizes: Size) -> list[dict[str, Any]]:
+    """What each node of a graph returns for an image of each size: the value on the meta device, by name.
 
     Raises:
         ShapeError: an operation can't take the shape that reaches it; names the node.
     """
-    twin, found = on_meta(module), []
-    for side in sides:
-        recorder = _Recorder(twin)
-        with torch.no_grad():
-            recorder.run(torch.empty(1, 3, side, side, device="meta"))
-        found.append(recorder.values)
+    found = []
+    with _evaluated(module) as twin:
+        for size in sizes:
+            recorder = _Recorder(twin)
+            with torch.no_grad(), MetaShapes():
+                recorder.run(image(module, size))
+            found.append(recorder.values)
     return found
+
+
+def image(module: fx.GraphModule, size: Size, batch: int = 1) -> Tensor:
+    """An image for a graph, (batch, C, height, width) on the meta device, with the channels that it takes."""
+    first = input_convolution(module)
+    sides = (size, size) if isinstance(size, int) else size
+    return torch.empty(batch, first[1].in_channels if first else 3, *sides, device="meta")
+
+
+def input_convolution(module: fx.GraphModule) -> tuple[fx.Node, nn.Conv2d] | None:
+    """The first convolution of a graph, which takes the image's channels; None where it isn't a plain module's."""
+    for node in module.graph.nodes:
+        if node.op == "call_module":
+            layer = module.get_submodule(str(node.target))
+            if hasattr(layer, "in_channels") and hasattr(layer, "kernel_size"):
+                return (node, layer) if layer.groups == 1 else None  # type: ignore[return-value]
+    return None
+
+
+@contextmanager
+def _evaluated(module: fx.GraphModule) -> Iterator[fx.GraphModule]:
+    """The module without data and in eval mode: itself, for the time, where it has none."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if not all(tensor.is_meta for tensor in tensors):
+        yield on_meta(module)  # type: ignore[misc]
+        return
+    before = [child for child in module.modules() if child.training]
+    try:
+        for child in before:
+            child.training = False
+        yield module
+    finally:
+        for child in before:
+            child.training = True
+
+
+class MetaShapes(TorchFunctionMode):
+    """Knows the shapes of what backbones do most, which torch works out at length on the meta device."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        rule = _RULES.get(func)
+        shaped = rule(args, kwargs or {}) if rule is not None else None
+        return func(*args, **(kwargs or {})) if shaped is None else shaped
+
+
+def normalized(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """What `torch.nn.functional.batch_norm` returns, where that is a matter of the shape alone."""
+    names = ("input", "running_mean", "running_var", "weight", "bias", "training")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    x, mean = given["input"], given.get("running_mean")
+    if given.get("training") or not x.is_meta or mean is None or x.shape[1] != mean.shape[0]:
+        return None
+    return torch.empty_like(x)
+
+
+def _convolved(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """What a convolution of a map returns; None where torch should work that out, or say what is wrong."""
+    if len(args) != 7 or kwargs:  # as `torch.nn.Conv2d` calls it
+        return None
+    x, weight, _, stride, padding, dilation, groups = args
+    plain = isinstance(padding, tuple) and x.is_meta and x.dim() == 4 and x.shape[1] == weight.shape[1] * groups
+    if not plain:
+        return None
+    sides = [
+        (size + 2 * pad - spread * (kernel - 1) - 1) // step + 1
+        for size, pad, spread, kernel, step in zip(
+            x.shape[2:], padding, dilation, weight.shape[2:], stride, strict=True
+        )
+    ]
+    return x.new_empty((x.shape[0], weight.shape[0], *sides)) if min(sides) > 0 else None
+
+
+def _alike(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The result of an activation."""
+    return torch.empty_like(args[0]) if args and args[0].is_meta and not kwargs.get("inplace") else None
+
+
+def _joined(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The concatenation of maps along their channels."""
+    maps: list[Any] = list(args[0]) if args else []
+    dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+    if dim != 1 or not all(isinstance(x, Tensor) and x.is_meta and x.dim() == 4 for x in maps):
+        return None
+    first = maps[0].shape
+    if any((x.shape[0], *x.shape[2:]) != (first[0], *first[2:]) for x in maps):
+        return None
+    return maps[0].new_empty((first[0], sum(x.shape[1] for x in maps), *first[2:]))  # type: ignore[no-any-return]
+
+
+def _combined(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The sum or product of two maps, or of a map and what is the same for all its pixels."""
+    if kwargs or len(args) != 2 or not all(isinstance(x, Tensor) and x.is_meta for x in args):
+        return None
+    one: Tensor
+    other: Tensor
+    one, other = args
+    if one.dtype != other.dtype or one.dim() != other.dim():
+        return None
+    pairs = list(zip(one.shape, other.shape, strict=True))
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        return None
+    return one.new_empty([max(a, b) for a, b in pairs])
+
+
+def _layer_normalized(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The result of a layer norm over the last dimensions."""
+    if len(args) < 2 or not args[0].is_meta or tuple(args[0].shape[-len(args[1]) :]) != tuple(args[1]):
+        return None
+    return torch.empty_like(args[0])
+
+
+def _projected(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The result of a linear layer."""
+    if kwargs or len(args) < 2 or not args[0].is_meta or args[0].shape[-1] != args[1].shape[1]:
+        return None
+    return args[0].new_empty((*args[0].shape[:-1], args[1].shape[0]))  # type: ignore[no-any-return]
+
+
+_RULES: Mapping[Any, Callable[[tuple[Any, ...], Mapping[str, Any]], Tensor | None]] = MappingProxyType(
+    {
+        F.batch_norm: normalized,
+        F.conv2d: _convolved,
+        F.layer_norm: _layer_normalized,
+        F.linear: _projected,
+        torch.cat: _joined,
+        **dict.fromkeys((Tensor.add, Tensor.mul, torch.add, torch.mul), _combined),
+        **dict.fromkeys((F.relu, F.relu6, F.hardtanh, F.silu, F.gelu, F.hardswish, F.hardsigmoid, torch.relu), _alike),
+    }
+)
 
 
 class ShapeError(Exception):

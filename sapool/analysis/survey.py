@@ -1,9 +1,9 @@
-"""What a traced backbone offers to a plan: its stem and stages with their nodes, channels and strides, as measured."""
+"""Measuring what a traced backbone offers to a plan: its stem and stages with their nodes, channels and strides."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from torch import fx, nn
@@ -15,98 +15,9 @@ from sapool.analysis.stages import Hierarchy, Unit, discover
 from sapool.analysis.strided import strided
 from sapool.catalogue.backbones import Backbone, Pools
 from sapool.errors import InputError
+from sapool.ir.survey import Place, Stage, Strides, Survey
 
 _PADDING = (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d)
-
-
-@dataclass(frozen=True)
-class Place:
-    """A value of the graph that could be pooled.
-
-    Attributes:
-        node: its name in the graph.
-        channels: its C.
-    """
-
-    node: str
-    channels: int
-
-
-@dataclass(frozen=True)
-class Strides:
-    """Operations that share in one place's downsampling, side by side or one after the other.
-
-    Attributes:
-        first: the nodes that lower the resolution first, all by the same factor.
-        later: those that lower it further.
-        pools: those of both that are poolings with nothing beside them, so that they can go, each with the node that
-            then takes its place.
-        fixed: nodes that lower the resolution and have no stride that could be changed.
-    """
-
-    first: tuple[str, ...] = ()
-    later: tuple[str, ...] = ()
-    pools: tuple[tuple[str, str], ...] = ()
-    fixed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the backbone.
-
-    Attributes:
-        name: `stage1`, `stage2`, ...
-        modules: paths of its modules, or names of its nodes that are operations between modules.
-        block: path of its first block.
-        strides: its own downsampling operations.
-        candidates: nodes that a stride can be given to where there are none: the first block's first convolution of
-            those with a kernel larger than 1×1, and the convolutions parallel to it.
-        shortcuts: nodes with which the first block's ways without any convolution begin (identity shortcuts).
-        stride: the stage's downsampling factor.
-        entry, first, last: what the stage reads, what its first block returns, what its last block returns.
-        readers: nodes of the stage that read its entry.
-    """
-
-    name: str
-    modules: tuple[str, ...]
-    block: str
-    strides: Strides
-    candidates: tuple[str, ...]
-    shortcuts: tuple[str, ...]
-    stride: int
-    entry: Place
-    first: Place
-    last: Place
-    readers: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Survey:
-    """A measured backbone.
-
-    Attributes:
-        strides: the stem's downsampling operations.
-        candidates: a convolution of the stem that a stride can be given to where none has one.
-        stem: the map that a prepool takes: the stem's last, before the stem's pooling.
-        stem_stride: the stem's downsampling factor, pooling included.
-        stages: in order.
-        head: the last convolution's output, or None; `head_modules` are its paths.
-        pools: where a stage's pool goes unless the architecture says otherwise.
-    """
-
-    strides: Strides
-    candidates: tuple[str, ...]
-    stem: Place
-    stem_stride: int
-    stages: tuple[Stage, ...]
-    head: Place | None
-    head_modules: tuple[str, ...]
-    pools: Pools
-
-    @property
-    def unchanged(self) -> str:
-        """The strides string that keeps the backbone as it is."""
-        return "".join(str(stage.stride) for stage in self.stages)
 
 
 def survey(module: fx.GraphModule, name: str, backbone: Backbone | None = None) -> Survey:
@@ -127,14 +38,14 @@ class _Surveyor:
         self.nodes = {node.name: node for node in module.graph.nodes}
 
     def survey(self, backbone: Backbone | None) -> Survey:
-        if backbone is None:
+        if backbone is None or not backbone.stages:
             units = self._merged(discover(self.hierarchy, self.name))
             for number, stage in enumerate(units, start=1):
                 levels = {level for unit in stage for level in self.hierarchy.levels(unit)}
                 if len(levels) > 1:
                     raise self._refused(f"stage {number} ({stage[0].name}, ...) is strided {len(levels)} times")
             blocks = [self.hierarchy.blocks(stage) for stage in units]
-            head = None
+            head = backbone.head if backbone else None
         else:
             blocks = [self._expanded(patterns) for patterns in backbone.stages]
             units, head = blocks, backbone.head
@@ -167,7 +78,7 @@ class _Surveyor:
             stages=stages,
             head=self._place(self._exit(self._expanded((head,)), "the head")) if head else None,
             head_modules=(head,) if head else (),
-            pools=backbone.pools if backbone else self._usual_pools(stages, blocks),
+            pools=(backbone.pools if backbone else None) or self._usual_pools(stages, blocks),
         )
 
     def _stage(self, number: int, units: list[Unit], blocks: list[Unit]) -> Stage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,10 @@ from sapool.poolings.dynamic import DynamicConv2d
 _LEAVES: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, DynamicConv2d, Pooling)
 
 
+TRACING = threading.RLock()
+"""Held while torch.fx traces: its wrappers are taken off in the order in which they were put on."""
+
+
 class Tracer(fx.Tracer):
     """torch.fx's tracer; modules of `torch.nn`, convolutions and pools derived from them, and ours are single nodes.
 
@@ -31,6 +36,22 @@ class Tracer(fx.Tracer):
     ) -> None:
         super().__init__(autowrap_functions=functions)
         self.leaves = (*_LEAVES, *leaves)
+        self.thread = threading.get_ident()
+
+    # For the time of a trace, torch.fx puts wrappers around the calls and attributes of every module in the process.
+    # What other threads do meanwhile goes through them as if they weren't there.
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Notes a call of a module; other threads just make it."""
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        """Notes that a parameter is read; other threads just read it."""
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
@@ -92,7 +113,8 @@ def _trace(
     tracer = Tracer(leaves, functions)
     with _mode(module, training=training):
         try:
-            return tracer.trace(module)
+            with TRACING:
+                return tracer.trace(module)
         except Exception as error:  # whatever a forward does with a value that it doesn't have yet
             path = _where(tracer)
             within = f"{path} ({type(module.get_submodule(path)).__name__})" if path else "its own forward"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from sapool.catalogue.backbones import BACKBONES, OWN, TIMM
@@ -26,18 +28,39 @@ def build(backbone: str, num_classes: int) -> nn.Module:
     if backbone == OWN:
         raise InputError(f"'{OWN}' stands for a module of your own: sapool.compile(TEXT, backbone=MODULE)")
     try:
-        return _build(backbone, num_classes)
+        with _Uninitialized():
+            return _build(backbone, num_classes)
     except NotImplementedError:  # some builders compute with tensors, which meta ones can't do
         with torch.device("cpu"):
             return _build(backbone, num_classes).to("meta")
 
 
+class _Uninitialized(TorchFunctionMode):
+    """Spares tensors without data their initial values, which torch would work out at length."""
+
+    _FILLERS = frozenset(
+        (
+            *("normal_", "uniform_", "trunc_normal_", "constant_", "ones_", "zeros_", "zero_", "fill_", "erfinv_"),
+            *("kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_", "mul_", "add_", "clamp_"),
+        )
+    )
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in self._FILLERS:
+            tensor = args[0] if args else (kwargs or {}).get("tensor")
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                return tensor
+        return func(*args, **(kwargs or {}))
+
+
 def _build(backbone: str, num_classes: int) -> nn.Module:
     if backbone.startswith(TIMM):
         return _from_timm(backbone, num_classes=num_classes)
-    entry = BACKBONES[backbone]
-    arguments: dict[str, Any] = {**entry.arguments, "num_classes": num_classes}
-    module: nn.Module = models.get_model(entry.builder, weights=None, **arguments)
+    entry = BACKBONES.find(backbone)
+    own: dict[str, Any] = {"weights": None} if entry.of_torchvision else {}
+    module: nn.Module = BACKBONES.load(backbone)(**own, **entry.arguments, num_classes=num_classes)
     return module
 
 
@@ -90,6 +113,8 @@ def published(backbone: str) -> dict[str, Tensor]:
             raise
         except Exception as error:  # whatever hubs and caches raise
             raise WeightsError(_unreachable(f"of timm's {name}", config.hf_hub_id or config.url, error)) from None
+    if not BACKBONES.find(backbone).of_torchvision:
+        raise WeightsError(f"there are no published weights of {backbone}; give a file's path as weights")
     weights = models.get_model_weights(BACKBONES[backbone].builder)["DEFAULT"]
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))

@@ -26,7 +26,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sapool.errors import InputError, did_you_mean
 
-NAME = re.compile(r"[a-z][a-z0-9]*([_.-][a-z0-9]+)*")
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 class Entry(Protocol):
@@ -38,9 +38,14 @@ class Entry(Protocol):
         rank: where it stands in listings; those of one rank in the order in which they are found.
     """
 
-    name: str
-    target: str
-    rank: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def target(self) -> str: ...
+
+    @property
+    def rank(self) -> int: ...
 
 
 E = TypeVar("E", bound=Entry)
@@ -129,8 +134,9 @@ class Registry(Mapping[str, E], Generic[E]):
         if known is not None and known.target != entry.target:
             owner = known.target or "sapool itself"
             raise ValueError(f"the {self.noun} '{entry.name}' is taken: by {owner}, and now by {entry.target}")
-        self._added[entry.name] = entry
-        self.__dict__.pop("_entries", None)
+        if known is None or entry.name in self._added:
+            self._added[entry.name] = entry
+            self.__dict__.pop("_entries", None)
 
     @cached_property
     def _entries(self) -> dict[str, E]:
@@ -139,10 +145,8 @@ class Registry(Mapping[str, E], Generic[E]):
             for entry in self._declared(module):
                 if entry.name in found and found[entry.name].target != entry.target:
                     first = found[entry.name].target or "sapool itself"
-                    warnings.warn(
-                        f"{module} declares a {self.noun} '{entry.name}', which {first} has declared; the first one holds",
-                        stacklevel=2,
-                    )
+                    said = f"{module} declares a {self.noun} '{entry.name}', as {first} does, which holds"
+                    warnings.warn(said, stacklevel=2)
                     continue
                 found[entry.name] = entry
         found.update(self._added)

@@ -10,7 +10,7 @@ from torch import nn
 from sapool.classify.training.temperature import set_temperature, temperature_of
 from sapool.errors import InputError, WeightsError
 from sapool.recipes.settings import Recipe
-from sapool.weights.transfer import read_checkpoint
+from sapool.weights.files import read_checkpoint
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 _FORMAT = "sapool-run-1"

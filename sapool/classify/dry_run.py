@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from sapool.classify.data.module import DataModule
 from sapool.classify.training.module import Classification, build_model
 from sapool.classify.training.trainer import make_dry_trainer, quiet_lightning
-from sapool.cost.comparison import assess
+from sapool.cost.comparison import compare
 from sapool.cost.diagnostics import diagnose, unacknowledged
 from sapool.recipes.settings import Recipe
 from sapool.runs.results import DryRun, Table
@@ -99,7 +99,7 @@ def dry_run(recipe: Recipe) -> ClassifierDryRun:
         L.seed_everything(recipe.train.seed, workers=False, verbose=False)
         data = DataModule(recipe)
         model = build_model(recipe, len(data.classes))
-        cost = assess(model)
+        cost = compare(model)
         diagnostics = unacknowledged(diagnose(model, cost), recipe.acknowledge)
         make_dry_trainer(recipe, [watch]).fit(Classification(model, recipe), datamodule=data)
         return ClassifierDryRun(

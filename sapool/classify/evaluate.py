@@ -69,7 +69,7 @@ class EvaluationModule(L.LightningModule):
     def __init__(self, model: CompiledModel) -> None:
         super().__init__()
         self.model = model
-        classes = model.plan.num_classes
+        classes = model.plan.options.num_classes
         self.metrics = MetricCollection(
             {
                 "top1": MulticlassAccuracy(classes, average="micro"),

@@ -26,7 +26,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from sapool.classify import history
 from sapool.classify.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint, load_into
 from sapool.classify.data.module import DataModule
-from sapool.classify.published import PRACTICE, published_accuracy
+from sapool.classify.published import PRACTICE, compare_with_published
 from sapool.classify.training.callbacks import CheckpointCallback
 from sapool.classify.training.module import SELECTION_NAMES, Classification, build_model
 from sapool.classify.training.temperature import fold_temperature
@@ -172,8 +172,10 @@ def _finish(recipe: Recipe, path: Path, training: _Training, seconds: float) -> 
         else "of the epoch that is best on held-out training images",
         "training_seconds": round(seconds, 1),
     }
-    published = published_accuracy(recipe)
-    if published is not None:
-        summary |= {"published_test_accuracy": published, "published_is": PRACTICE}
+    published = compare_with_published(recipe)
+    if published is not None and not published.differences:
+        summary |= {"published_test_accuracy": published.row.accuracy, "published_is": PRACTICE}
+    elif published is not None:
+        summary |= {"published_otherwise": published.row.accuracy, "published_differs": list(published.differences)}
     save_json(summary, path / "summary.json")
     return summary

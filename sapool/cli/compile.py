@@ -8,25 +8,26 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sapool.cli.options import add_model_options, assumptions, compiled, given_flags
+from sapool.cli.options import add_model_options, add_pass_option, assumptions, given_flags, opened
 from sapool.errors import InputError
 
 if TYPE_CHECKING:
-    from sapool.model import CompiledModel
     from sapool.recipes.detection import DetectionRecipe
 
 SUMMARY = "parse, plan and rewrite; print the plan and the cost"
-_MODELS = (".pt", ".pth")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", metavar="TEXT", help="an architecture string, or a detector's recipe")
+    parser.add_argument(
+        "text", metavar="TEXT|FILE", help="an architecture, a plan (.json), a model (.pt), or a detector's recipe"
+    )
     add_model_options(parser)
+    add_pass_option(parser)
     parser.add_argument(
         "-o",
         "--output",
         metavar="FILE",
-        help=".pt: weights and architecture, .json: the plan, .py: code; of a detector's recipe .py: its mmdet config",
+        help="the suffix says what is written (sapoolc list formats); of a detector's recipe .py: its mmdet config",
     )
     parser.add_argument("--budget", metavar="SIZE", help="fail where activations need more, for instance 256KB")
     parser.add_argument("--strict", action="store_true", help="treat diagnostics as errors")
@@ -37,26 +38,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if recipe := _detector(options.text):
         return _write_config(recipe, options)
-    suffix = Path(options.output).suffix if options.output else ""
-    if options.output and suffix not in (*_MODELS, ".json", ".py"):
-        raise InputError(f"{options.output}: the suffix says what is written; expected .pt, .json or .py")
     from sapool.catalogue.diagnostics import check_codes
+    from sapool.catalogue.formats import FORMATS, format_of
+    from sapool.cost.budget import parse_size, to_blame
 
+    written = format_of(options.output) if options.output else None
+    budget = parse_size(options.budget) if options.budget else None
     check_codes(options.acknowledge)
-    model = compiled(options.text, options, real=suffix in _MODELS)
+    model = opened(options, real=written is not None and written.weights)
     from sapool.cli.tables import as_data, console, show_diagnostics, show_summary, thousands
-    from sapool.cost.comparison import assess
+    from sapool.cost.comparison import compare
     from sapool.cost.diagnostics import diagnose, unacknowledged
     from sapool.cost.flops import parts_of
-    from sapool.cost.memory import parse_size, to_blame
 
-    budget = parse_size(options.budget) if options.budget else None
-    cost = assess(model, assumptions(options))
+    cost = compare(model, assumptions(options))
     diagnostics, memory = unacknowledged(diagnose(model, cost), options.acknowledge), cost.memory
     if diagnostics and options.strict:
         raise InputError("\n".join(map(str, diagnostics)))
-    if options.output:
-        _write(model, options.output)
+    if written is not None:
+        FORMATS.load(written.name)(model, options.output)
     if options.json:
         print(json.dumps(as_data(model, cost, diagnostics), indent=2))
     else:
@@ -71,20 +71,6 @@ def run(options: argparse.Namespace) -> int:
     excess = f"activations of {thousands(memory.peak)} bytes exceed {thousands(budget)}"
     print(f"sapoolc: {excess}: {blamed}", file=sys.stderr)
     return 1
-
-
-def _write(model: CompiledModel, path: str) -> None:
-    from sapool.export.python_code import source
-    from sapool.model_file import save
-    from sapool.weights.atomic import write_text
-
-    match Path(path).suffix:
-        case ".json":
-            write_text(path, model.plan.to_json() + "\n")
-        case ".py":
-            write_text(path, source(model))
-        case _:
-            save(model, path)
 
 
 def _detector(text: str) -> DetectionRecipe | None:

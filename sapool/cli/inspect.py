@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sapool.cli.options import add_model_options, assumptions, compiled, given, given_flags
+from sapool.cli.options import add_model_options, add_pass_option, assumptions, is_model_file, opened
 from sapool.errors import InputError, did_you_mean
+from sapool.ir.plan_file import is_plan_file
 
 if TYPE_CHECKING:
-    from sapool.model import CompiledModel
+    from torch import fx
 
 SUMMARY = "show the rewritten graph: sites, rewrites, nodes, code"
-_FILES = (".pt", ".pth", ".json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,19 +21,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "text", metavar="TEXT|FILE", help="an architecture, a backbone, a model (.pt) or a plan (.json)"
     )
     add_model_options(parser)
+    add_pass_option(parser)
     parser.add_argument("--timeline", action="store_true", help="only what each operation holds in memory")
     parser.add_argument(
         "--rewrites", action="store_true", help="only what was rewritten and what was left alone, and why"
     )
     parser.add_argument("--nodes", action="store_true", help="only the graph's nodes")
     parser.add_argument("--code", action="store_true", help="only the generated code")
+    parser.add_argument("--after", metavar="PASS", help="only the graph's nodes as they are after a pass")
+    parser.add_argument(
+        "--print-changed", action="store_true", help="only the graph's nodes after each pass that changed something"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    if "-" not in options.text and Path(options.text).suffix not in _FILES:
+    if "-" not in options.text and not is_model_file(options.text) and not is_plan_file(options.text):
         return _inspect_backbone(options)
-    model = _open(options)
+    if options.after or options.print_changed:
+        return _show_passes(options)
+    model = opened(options)
     from sapool.cli.tables import (
         as_data,
         console,
@@ -44,10 +50,10 @@ def run(options: argparse.Namespace) -> int:
         show_summary,
         show_timeline,
     )
-    from sapool.cost.comparison import assess
+    from sapool.cost.comparison import compare
     from sapool.cost.diagnostics import diagnose
 
-    cost = assess(model, assumptions(options))
+    cost = compare(model, assumptions(options))
     diagnostics = diagnose(model, cost)
     if options.json:
         print(json.dumps(as_data(model, cost, diagnostics, graph=True), indent=2))
@@ -81,9 +87,9 @@ def _inspect_backbone(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from sapool.cli.tables import console, show_survey
-    from sapool.compiler import examine
+    from sapool.planning import survey as measure
 
-    survey = examine(options.text)
+    survey = measure(options.text)
     if options.json:
         print(json.dumps({"backbone": options.text, "unchanged": survey.unchanged, **asdict(survey)}, indent=2))
     else:
@@ -91,43 +97,28 @@ def _inspect_backbone(options: argparse.Namespace) -> int:
     return 0
 
 
-def _open(options: argparse.Namespace) -> CompiledModel:
-    """The model that TEXT|FILE names."""
-    suffix = Path(options.text).suffix
-    if suffix not in _FILES:
-        return compiled(options.text, options)
-    if given(options):
-        raise InputError(f"{options.text} has its own settings; {given_flags(options)} can't change them")
-    text = _read_plan(options.text) if suffix == ".json" else None  # before torch is loaded
-    from sapool.inference import optimize
-    from sapool.model_file import load
+def _show_passes(options: argparse.Namespace) -> int:
+    """The graph as it is between passes."""
+    from sapool.catalogue.passes import check_passes
 
-    model = _from_plan(text, options.text) if text is not None else load(options.text)
-    return optimize(model) if options.optimize else model
+    if options.after:
+        check_passes([options.after])
+    from sapool.cli.tables import console, nodes, show_nodes
 
+    out, shown = console(), []
 
-def _read_plan(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} isn't a plan: it isn't text") from None
+    def watch(name: str, module: fx.GraphModule, changed: bool) -> None:
+        wanted = name == options.after or (options.print_changed and changed)
+        if not wanted:
+            return
+        shown.append({"pass": name, "nodes": nodes(module)})
+        if not options.json:
+            show_nodes(out, module, title=f"after {name}")
+            out.print()
 
-
-def _from_plan(text: str, path: str) -> CompiledModel:
-    import torch
-
-    from sapool.compiler import compile
-    from sapool.ir.plan import Plan
-
-    plan = Plan.from_json(text, path)
-    with torch.device("meta"):
-        return compile(
-            plan.architecture,
-            num_classes=plan.num_classes,
-            dialect=plan.dialect,
-            image_size=plan.image_size,
-            features_only=plan.features_only,
-            out_indices=plan.out_indices,
-        )
+    opened(options, watch=watch)
+    if options.after and not any(entry["pass"] == options.after for entry in shown):
+        raise InputError(f"the pass {options.after} doesn't run for {options.text}")
+    if options.json:
+        print(json.dumps(shown, indent=2))
+    return 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
+from types import MappingProxyType
 
 from sapool.errors import InputError, did_you_mean
 
 SUMMARY = "list what there is"
-LISTS = ("backbones", "poolings", "modifiers", "recipes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    columns, rows = _listing(options.what)
+    columns, rows = _LISTINGS[options.what]()
     if options.pattern:
         known = [row[0] for row in rows]
         rows = [row for row in rows if fnmatch(row[0], options.pattern) or options.pattern in row[0]]
@@ -35,24 +36,75 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns and rows of a list, the names in the first one."""
+Listing = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]
+"""Columns and rows, the names in the first one."""
+
+
+def _backbones() -> Listing:
     from sapool.catalogue.backbones import BACKBONES, PLACES
-    from sapool.catalogue.poolings import MODIFIERS, POOLINGS
 
-    match what:
-        case "backbones":
-            return ("name", "stages", "strides", "parameters", "pools"), [
-                (b.name, str(len(b.stages)), b.strides, f"{b.parameters:,}", PLACES[b.pools])
-                for b in BACKBONES.values()
-            ]
-        case "poolings":
-            return ("name", "modifiers", "what it is"), [
-                (kind.name, "yes" if kind.takes_modifiers else "", kind.summary) for kind in POOLINGS.values()
-            ]
-        case "modifiers":
-            return ("name", "what it does"), list(MODIFIERS.items())
-        case _:
-            from sapool.recipes import summaries
+    rows = [
+        (
+            entry.name,
+            str(len(entry.stages) or len(entry.strides) or ""),
+            entry.strides,
+            f"{entry.parameters:,}" if entry.parameters else "",
+            PLACES[entry.pools] if entry.pools else "",
+        )
+        for entry in BACKBONES.values()
+    ]
+    return ("name", "stages", "strides", "parameters", "pools"), rows
 
-            return ("name", "what it trains"), list(summaries().items())
+
+def _poolings() -> Listing:
+    from sapool.catalogue.poolings import POOLINGS
+
+    rows = [(entry.name, "yes" if entry.takes_modifiers else "", entry.summary) for entry in POOLINGS.values()]
+    return ("name", "modifiers", "what it is"), rows
+
+
+def _modifiers() -> Listing:
+    from sapool.catalogue.poolings import MODIFIERS
+
+    return ("name", "what it does"), list(MODIFIERS.items())
+
+
+def _passes() -> Listing:
+    from sapool.catalogue.passes import PASSES
+
+    rows = [(entry.name, f"after {entry.after}" if entry.after else "", entry.summary) for entry in PASSES.values()]
+    return ("name", "where", "what it does"), rows
+
+
+def _data_sets() -> Listing:
+    from sapool.catalogue.data_sets import DATA_SETS
+
+    return ("name", "size", "what it is"), [(e.name, str(e.size), e.title) for e in DATA_SETS.values()]
+
+
+def _formats() -> Listing:
+    from sapool.catalogue.formats import FORMATS
+
+    return ("name", "suffixes", "what it holds"), [
+        (entry.name, " ".join(entry.suffixes), entry.summary) for entry in FORMATS.values()
+    ]
+
+
+def _recipes() -> Listing:
+    from sapool.recipes import summaries
+
+    return ("name", "what it trains"), list(summaries().items())
+
+
+_LISTINGS: Mapping[str, Callable[[], Listing]] = MappingProxyType(
+    {
+        "backbones": _backbones,
+        "poolings": _poolings,
+        "modifiers": _modifiers,
+        "passes": _passes,
+        "data-sets": _data_sets,
+        "formats": _formats,
+        "recipes": _recipes,
+    }
+)
+LISTS = tuple(_LISTINGS)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from sapool.errors import InputError
+
 if TYPE_CHECKING:
-    from sapool.cost.memory import Assumptions
+    from sapool.cost.assumptions import Assumptions
     from sapool.model import CompiledModel
+    from sapool.passes.driver import Watcher
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """How a network is compiled and measured. None means "not given": a file's own settings stand."""
     parser.add_argument("--num-classes", type=int, metavar="N", help="outputs of the classifier (default: 1000)")
+    parser.add_argument("--in-chans", type=int, metavar="N", help="channels of the images (default: 3)")
     parser.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="side of the images that are measured (default: 224)"
+        "--image-size",
+        type=_size,
+        metavar="PIXELS|HxW",
+        help="side of the images that are measured, or their height and width (default: 224)",
     )
     parser.add_argument("--dialect", metavar="NAME", help="torchvision (default) or paper, the published network")
     parser.add_argument("--weights", metavar="FILE", help="DEFAULT for the published ones, or a checkpoint")
@@ -39,9 +46,29 @@ def _indices(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"expected numbers such as 1,2,3, not '{text}'") from None
 
 
+def _size(text: str) -> int | tuple[int, int]:
+    sides = text.lower().split("x")
+    try:
+        numbers = [int(side) for side in sides]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise argparse.ArgumentTypeError(
+            f"expected a side such as 224, or height and width such as 96x160, not '{text}'"
+        )
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def add_pass_option(parser: argparse.ArgumentParser) -> None:
+    """Which passes are left out."""
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="PASS", help="leave a pass out (sapoolc list passes)"
+    )
+
+
 def given(options: argparse.Namespace) -> dict[str, object]:
     """The arguments of `sapool.compile` that were given."""
-    names = ("num_classes", "image_size", "dialect", "weights", "features_only", "out_indices")
+    names = ("num_classes", "in_chans", "image_size", "dialect", "weights", "features_only", "out_indices")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
@@ -50,31 +77,58 @@ def given_flags(options: argparse.Namespace) -> str:
     return ", ".join("--" + name.replace("_", "-") for name in given(options))
 
 
-def compiled(text: str, options: argparse.Namespace, *, real: bool = False) -> CompiledModel:
-    """The model of an architecture; on the meta device where only its shape matters.
+def opened(options: argparse.Namespace, *, real: bool = False, watch: Watcher | None = None) -> CompiledModel:
+    """The model of what `options.text` names: an architecture, a plan's file or a model's.
+
+    On the meta device where only its shape matters. What can be refused cheaply is refused before torch is loaded.
 
     Args:
-        text: an architecture string.
-        options: with those of `add_model_options`.
+        options: with those of `add_model_options`, and of `add_pass_option` where the command has it.
         real: whether its parameters are wanted.
+        watch: is told of each pass.
     """
+    from sapool.catalogue.passes import check_passes
     from sapool.grammar import parse
+    from sapool.ir.options import Options
+    from sapool.ir.plan_file import from_json, is_plan_file, read_text
 
-    parse(text)  # a typing error is answered before torch is loaded
+    text, without = options.text, getattr(options, "without", [])
+    is_model, is_plan = is_model_file(text), is_plan_file(text)
+    check_passes(without)
+    if (is_model or is_plan) and given(options):
+        raise InputError(f"{text} has its own settings; {given_flags(options)} can't change them")
+    if is_model and (without or watch is not None):
+        raise InputError(f"{text} holds a model that was rewritten before; passes can be chosen for texts and plans")
+    if is_plan:
+        from_json(read_text(text), text)
+    elif not is_model:
+        parse(text)
+        Options(**{name: value for name, value in given(options).items() if name != "weights"})  # type: ignore[arg-type]
     import torch
 
-    from sapool.compiler import compile
+    from sapool.compiler import execute
     from sapool.inference import optimize
+    from sapool.model_file import load
+    from sapool.planning import plan_for
 
     arguments = given(options)
-    with torch.device("cpu" if real or "weights" in arguments else "meta"):
-        model = compile(text, **arguments)  # type: ignore[arg-type]
+    weights = arguments.pop("weights", None)
+    if is_model:
+        model = load(text)
+    else:
+        with torch.device("cpu" if real or weights is not None else "meta"):
+            model = execute(plan_for(text, **arguments), weights=weights, without=without, watch=watch)  # type: ignore[arg-type]
     return optimize(model) if options.optimize else model
+
+
+def is_model_file(text: str) -> bool:
+    """Whether a word names a model's file, and is no architecture."""
+    return text.endswith((".pt", ".pth"))
 
 
 def assumptions(options: argparse.Namespace) -> Assumptions:
     """What activation memory is measured under."""
-    from sapool.cost.memory import Assumptions
+    from sapool.cost.assumptions import Assumptions
 
     return Assumptions(options.dtype, options.attention, not options.no_io, options.inplace_depthwise)
 

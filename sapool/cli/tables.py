@@ -13,15 +13,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table as Grid
+from torch import fx
 
-from sapool.analysis.survey import Strides, Survey
 from sapool.catalogue.backbones import PLACES
-from sapool.cost.comparison import Assessment
+from sapool.cost.comparison import Comparison
 from sapool.cost.diagnostics import Diagnostic
 from sapool.cost.memory import Memory
 from sapool.ir.plan import COLUMNS, table
+from sapool.ir.survey import Strides, Survey
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
+from sapool.planning import edits
 from sapool.runs.results import Table
 
 
@@ -77,13 +79,18 @@ def _numeric(cell: str) -> bool:
     return not cell or cell[0].isdigit()
 
 
-def show_summary(out: Console, model: CompiledModel, cost: Assessment) -> None:
+def show_summary(out: Console, model: CompiledModel, cost: Comparison) -> None:
     """The plan and the cost, as `sapoolc compile` prints them."""
-    plan, whole, baseline = model.plan, cost.whole, cost.plain
-    memory, baseline_memory = cost.memory, cost.plain_memory
-    size = f"{plan.image_size}x{plan.image_size}"
+    plan, whole, baseline = model.plan, cost.total, cost.baseline
+    memory, baseline_memory = cost.memory, cost.baseline_memory
+    size = plan.options.size_text
     tuned = ", optimized" if model.origin.optimized else ""
-    out.print(f"{plan.architecture}  ({plan.backbone}, {plan.dialect} dialect, {size}{tuned})\n", markup=False)
+    out.print(f"{plan.architecture}  ({plan.backbone}, {plan.options.dialect} dialect, {size}{tuned})\n", markup=False)
+    changes = edits(plan)
+    for edit in changes:
+        out.print(f"edited: {edit}", markup=False)
+    if changes:
+        out.print()
     show_table(out, COLUMNS, table(plan), title="plan")
     out.print()
     rows = [(part.part, thousands(part.parameters), thousands(part.macs)) for part in cost.parts]
@@ -150,39 +157,39 @@ def show_rewrites(out: Console, model: CompiledModel) -> None:
     show_table(out, ("rule", "site", "target", "reason"), left, title="left alone")
 
 
-def show_nodes(out: Console, model: CompiledModel) -> None:
+def show_nodes(out: Console, graph: fx.GraphModule, *, title: str = "nodes") -> None:
     """The graph's nodes in order."""
-    rows = [tuple(node.values()) for node in nodes(model)]
-    show_table(out, ("node", "operation", "target", "arguments", "rule", "site"), rows, title="nodes")
+    rows = [tuple(node.values()) for node in nodes(graph)]
+    show_table(out, ("node", "operation", "target", "arguments", "rule", "site"), rows, title=title)
 
 
-def nodes(model: CompiledModel) -> list[dict[str, str]]:
+def nodes(graph: fx.GraphModule) -> list[dict[str, str]]:
     """The graph's nodes in order, as plain data."""
     return [
         {
             "node": node.name,
-            "operation": operation(model, node),
+            "operation": operation(graph, node),
             "target": str(node.target) if node.op == "call_module" else "",
             "arguments": ", ".join(str(argument) for argument in node.args),
             "rule": node.meta.get("rule", ""),
             "site": node.meta.get("site", ""),
         }
-        for node in model.graph.nodes
+        for node in graph.graph.nodes
     ]
 
 
 def as_data(
-    model: CompiledModel, cost: Assessment, diagnostics: Iterable[Diagnostic], *, graph: bool = False
+    model: CompiledModel, cost: Comparison, diagnostics: Iterable[Diagnostic], *, graph: bool = False
 ) -> dict[str, Any]:
     """What `--json` prints: plan, cost and diagnostics, and with `graph` the timeline, rewrites and nodes too."""
-    memory, baseline = cost.memory, cost.plain_memory
+    memory, baseline = cost.memory, cost.baseline_memory
     data: dict[str, Any] = {
         "architecture": model.plan.architecture,
         "plan": json.loads(model.plan.to_json()),
         "cost": {
             "parts": [asdict(part) for part in cost.parts],
-            "total": asdict(cost.whole),
-            "unmodified": asdict(cost.plain),
+            "total": asdict(cost.total),
+            "unmodified": asdict(cost.baseline),
         },
         "memory": {
             "assumptions": asdict(memory.assumptions),

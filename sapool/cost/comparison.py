@@ -1,40 +1,56 @@
-"""Everything a report says of a model's cost, measured once."""
+"""Everything a report says of a model's cost, measured once, beside its unmodified backbone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from sapool.compiler import unmodified
+from torch import fx
+
+from sapool.compiler import baseline
+from sapool.cost.assumptions import Assumptions
 from sapool.cost.flops import Cost, costs, total
-from sapool.cost.memory import Assumptions, Memory, activation_memory
+from sapool.cost.memory import Memory, analyse, unroll_for_device
+from sapool.ir.plan import Plan
 from sapool.model import CompiledModel
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """A model's cost for one image of its plan's size, and that of its unmodified backbone.
+class Comparison:
+    """A model's cost for one image of its plan's size, and that of its baseline, the unmodified backbone.
 
     Attributes:
-        parts: parameters and MACs of each part, in order of execution; `whole` is their sum.
-        plain: the unmodified backbone's, with its own classifier.
-        memory, plain_memory: activations of both, under the same assumptions.
+        parts: parameters and MACs of each part, in order of execution; `total` is their sum.
+        baseline: the unmodified backbone's, with its own classifier.
+        memory, baseline_memory: activations of both, under the same assumptions.
     """
 
     parts: tuple[Cost, ...]
-    whole: Cost
-    plain: Cost
+    total: Cost
+    baseline: Cost
     memory: Memory
-    plain_memory: Memory
+    baseline_memory: Memory
 
 
-def assess(model: CompiledModel, assumptions: Assumptions | None = None) -> Assessment:
-    """Measures a model and its unmodified backbone."""
-    plan, parts = model.plan, costs(model, model.plan)
-    backbone = unmodified(model)
-    return Assessment(
-        parts=tuple(parts),
-        whole=total(parts),
-        plain=total(costs(backbone, plan)),
-        memory=activation_memory(model, plan, assumptions),
-        plain_memory=activation_memory(backbone, plan, assumptions),
-    )
+def compare(model: CompiledModel, assumptions: Assumptions | None = None) -> Comparison:
+    """Measures a model and its baseline."""
+    assumptions, plan = assumptions or Assumptions(), model.plan
+    parts, memory = _measured(model, plan, assumptions)
+    own = model.origin.own
+    if own is None:
+        # The same for every model of one backbone, for one kind of image.
+        plain = replace(plan, architecture=plan.backbone, dynamic=False, pools="last", sites=())
+        base, base_memory = _of_named(plain.with_options(features_only=False, out_indices=None), assumptions)
+    else:
+        base, base_memory = _measured(baseline(plan, own), plan, assumptions)
+    return Comparison(parts, total(parts), total(base), memory, base_memory)
+
+
+@lru_cache(32)
+def _of_named(plan: Plan, assumptions: Assumptions) -> tuple[tuple[Cost, ...], Memory]:
+    return _measured(baseline(plan), plan, assumptions)
+
+
+def _measured(module: fx.GraphModule, plan: Plan, assumptions: Assumptions) -> tuple[tuple[Cost, ...], Memory]:
+    unrolled = unroll_for_device(module, plan)
+    return tuple(costs(module, plan, unrolled)), analyse(unrolled, assumptions)

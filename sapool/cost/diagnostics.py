@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 
 from sapool.catalogue.diagnostics import check_codes
 from sapool.catalogue.poolings import POOLINGS
-from sapool.cost.comparison import Assessment, assess
+from sapool.cost.comparison import Comparison, compare
 from sapool.grammar import parse
-from sapool.ir.plan import Plan, Site
+from sapool.ir.plan import Plan
+from sapool.ir.site import Site
 from sapool.model import CompiledModel
 from sapool.passes.cancel_attention import cancelled
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One finding.
+    """One of them.
 
     Attributes:
         code: a key of `sapool.catalogue.diagnostics.CODES`.
@@ -32,25 +33,25 @@ class Diagnostic:
         return f"{self.code}: {self.message}"
 
 
-def diagnose(model: CompiledModel, assessed: Assessment | None = None) -> list[Diagnostic]:
-    """Everything there is to tell of a model at its plan's image size; `assessed` if it has been measured already."""
-    plan, assessed = model.plan, assessed or assess(model)
+def diagnose(model: CompiledModel, compared: Comparison | None = None) -> list[Diagnostic]:
+    """Everything there is to tell of a model at its plan's image size; `compared` if it has been measured already."""
+    plan, compared = model.plan, compared or compare(model)
     return [
         *_of_plan(plan, optimized=model.origin.optimized),
-        *_of_memory(plan, assessed),
-        *_of_cost(plan, assessed.whole.macs),
+        *_of_memory(plan, compared),
+        *_of_cost(plan, compared.total.macs),
     ]
 
 
-def unacknowledged(findings: Iterable[Diagnostic], acknowledged: Iterable[str]) -> list[Diagnostic]:
-    """The findings whose codes aren't acknowledged.
+def unacknowledged(diagnostics: Iterable[Diagnostic], acknowledged: Iterable[str]) -> list[Diagnostic]:
+    """The diagnostics whose codes aren't acknowledged.
 
     Raises:
         InputError: a code that there isn't.
     """
     known = list(acknowledged)
     check_codes(known)
-    return [finding for finding in findings if finding.code not in known]
+    return [diagnostic for diagnostic in diagnostics if diagnostic.code not in known]
 
 
 def _of_plan(plan: Plan, *, optimized: bool) -> Iterable[Diagnostic]:
@@ -59,10 +60,10 @@ def _of_plan(plan: Plan, *, optimized: bool) -> Iterable[Diagnostic]:
             continue
         if cancelled(site) and not optimized:
             yield Diagnostic("cancelled-attention", site.name, _cancelled(plan, site))
-        if site.tokens == 1:
+        if site.attention is not None and site.tokens == 1:
             message = (
-                f"{site.name} attends over a single token (map {_size(site)}, patch {site.patch}), so its attention "
-                "has nothing to choose from; use larger images, a smaller patch, or avgp"
+                f"{site.name} attends over a single token (map {_size(site)}, patch {site.attention.patch}), so its "
+                "attention has nothing to choose from; use larger images, a smaller patch, or avgp"
             )
             yield Diagnostic("one-token", site.name, message)
         sides = zip(site.map, ("rows", "columns"), strict=True)
@@ -76,6 +77,8 @@ def _of_plan(plan: Plan, *, optimized: bool) -> Iterable[Diagnostic]:
 
 
 def _cancelled(plan: Plan, site: Site) -> str:
+    assert site.pool is not None
+    assert site.attention is not None
     written = parse(plan.architecture)
     if site.name == "prepool":
         assert written.prepool is not None
@@ -83,9 +86,9 @@ def _cancelled(plan: Plan, site: Site) -> str:
         spelled = replace(written, prepool=replace(written.prepool, pooling=pooling))
     else:
         spelled = replace(written, pooling=replace(written.pooling, nowin=True))
-    left = "pools with its local weights alone" if POOLINGS.load(site.kind or "").local_factor else "is average pooling"
+    left = "pools with its local weights alone" if POOLINGS.load(site.pool.kind).local_factor else "is average pooling"
     return (
-        f"{site.name} {left}: its patch of {site.patch} is a multiple of its stride of {site.stride}, so "
+        f"{site.name} {left}: its patch of {site.attention.patch} is a multiple of its stride of {site.stride}, so "
         "attention's weight is the same all over a window, cancels in A(x*w)/A(w), and is never trained; avoided by "
         f"{spelled}, or by a patch that is no multiple of {site.stride}"
     )
@@ -95,10 +98,10 @@ def _size(site: Site) -> str:
     return "x".join(map(str, site.map or ()))
 
 
-def _of_memory(plan: Plan, assessed: Assessment) -> Iterable[Diagnostic]:
+def _of_memory(plan: Plan, compared: Comparison) -> Iterable[Diagnostic]:
     if not any(site.name == "prepool" and site.action == "pool" for site in plan.sites):
         return
-    ours, plain = assessed.memory.peak, assessed.plain_memory.peak
+    ours, plain = compared.memory.peak, compared.baseline_memory.peak
     if ours > plain:
         message = (
             f"the peak activation memory is {ours / plain:.1f} times that of the unmodified {plan.backbone}, because "
@@ -109,9 +112,9 @@ def _of_memory(plan: Plan, assessed: Assessment) -> Iterable[Diagnostic]:
 
 def _of_cost(plan: Plan, macs: int) -> Iterable[Diagnostic]:
     for site in plan.sites:
-        if site.tokens is None or site.embedding is None:
+        if site.tokens is None or site.attention is None:
             continue
-        attention = 2 * site.tokens**2 * site.embedding
+        attention = 2 * site.tokens**2 * site.attention.embedding
         if attention > macs - attention:
             message = (
                 f"{site.name} spends {attention / macs:.0%} of the network's MACs on attention between {site.tokens} "

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from sapool.analysis.dataflow import module_path
-from sapool.analysis.shapes import on_meta
+from sapool.cost.unroll import unroll
 from sapool.ir.plan import Plan
 
 
@@ -20,7 +18,7 @@ class Cost:
 
     Attributes:
         part: `stem`, `stage1`, ..., `head`, `classifier`, or a pool's path, `pools.stage2`.
-        parameters: numbers to learn.
+        parameters: of its modules.
         macs: multiply-accumulates of convolutions, linear layers and matrix products, attention's two included.
             One MAC is two FLOPs; elementwise work isn't counted.
     """
@@ -30,16 +28,25 @@ class Cost:
     macs: int
 
 
-def total(parts: list[Cost]) -> Cost:
+def total(parts: Iterable[Cost]) -> Cost:
     """The sum of the parts."""
-    return Cost("total", sum(part.parameters for part in parts), sum(part.macs for part in parts))
+    pairs = [(part.parameters, part.macs) for part in parts]
+    return Cost("total", sum(parameters for parameters, _ in pairs), sum(macs for _, macs in pairs))
 
 
-def costs(module: fx.GraphModule, plan: Plan) -> list[Cost]:
-    """The costs of a network's parts for one square image of its plan's size, in order of execution."""
-    counter = _Counter(on_meta(module))
-    with torch.no_grad():
-        counter.count(torch.empty(1, 3, plan.image_size, plan.image_size, device="meta"))
+def costs(module: fx.GraphModule, plan: Plan, unrolled: fx.GraphModule | None = None) -> list[Cost]:
+    """The costs of a network's parts for one image of its plan's size, in order of execution.
+
+    Args:
+        module: the network.
+        plan: says which modules are a part.
+        unrolled: the network as it was unrolled for such an image, if it has been.
+    """
+    unrolled = unrolled or unroll(module, *plan.options.image_size)
+    macs: dict[str, int] = {}
+    for node in unrolled.graph.nodes:
+        if "part" in node.meta:
+            macs[node.meta["part"]] = macs.get(node.meta["part"], 0) + node.meta["macs"]
     order: dict[str, list[int]] = {}
     parts = parts_of(module, plan)
     seen: set[str] = set()
@@ -47,7 +54,7 @@ def costs(module: fx.GraphModule, plan: Plan) -> list[Cost]:
         if node.op in ("placeholder", "output"):
             continue
         entry = order.setdefault(parts[node.name], [0, 0])
-        entry[1] += counter.macs.get(node.name, 0)
+        entry[1] += macs.get(node.name, 0)
         if node.op == "call_module" and str(node.target) not in seen:
             seen.add(str(node.target))
             entry[0] += _parameters(module.get_submodule(str(node.target)))
@@ -83,22 +90,3 @@ def _owner(node: fx.Node, owners: dict[str, str]) -> str | None:
     while path and path not in owners:
         path = path.rpartition(".")[0]
     return owners.get(path)
-
-
-class _Counter(fx.Interpreter):
-    """Runs a graph on the meta device and counts each node's MACs."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__(module)
-        self.flops = FlopCounterMode(display=False)
-        self.macs: dict[str, int] = {}
-
-    def count(self, x: torch.Tensor) -> None:
-        with self.flops:
-            self.run(x)
-
-    def run_node(self, n: fx.Node) -> Any:
-        before = self.flops.get_total_flops()
-        value = super().run_node(n)
-        self.macs[n.name] = (self.flops.get_total_flops() - before) // 2
-        return value

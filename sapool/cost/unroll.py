@@ -12,25 +12,27 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import FlopCounterMode
 
-from sapool.analysis.shapes import on_meta
+from sapool.analysis.shapes import image, normalized, on_meta
 
 Value = Any
 
 
 def unroll(module: fx.GraphModule, height: int, width: int, batch: int = 1) -> fx.GraphModule:
-    """The flat graph of a model in eval mode for input of (batch, 3, height, width).
+    """The flat graph of a model in eval mode for input of (batch, C, height, width).
 
-    Each node carries `part`, the name of the model's own node that it came from, and `value`, its result on the meta
-    device; values that share a storage are views of each other.
+    Each node carries `part`, the name of the model's own node that it came from, `macs`, its multiply-accumulates, and
+    `value`, its result on the meta device; values that share a storage are views of each other.
     """
     twin = on_meta(module)
     recorder = _Recorder(twin)
-    x = torch.empty(batch, 3, height, width, device="meta")
+    x = image(module, (height, width), batch)
     recorder.place(x, "x", "input")
-    with torch.no_grad():
+    with torch.no_grad(), recorder.flops:
         result = _Walk(twin, recorder).run(x)
     recorder.graph.output(recorder.arguments(result))
     recorder.graph.lint()
@@ -56,6 +58,7 @@ class _Recorder(TorchFunctionMode):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.graph, self.part = fx.Graph(), ""
+        self.flops = FlopCounterMode(display=False)
         self.nodes: dict[int, fx.Node] = {}
         self.kept: list[Tensor] = []  # a freed tensor's id would be given to another
         self.names = {id(tensor): name for name, tensor in _named_tensors(module)}
@@ -77,12 +80,16 @@ class _Recorder(TorchFunctionMode):
         self, func: Callable[..., Value], types: object, args: Any = (), kwargs: Mapping[str, Value] | None = None
     ) -> Value:
         arguments, named = self.arguments(tuple(args)), self.arguments(dict(kwargs or {}))
-        result = func(*args, **(kwargs or {}))
+        before = self.flops.get_total_flops()
+        result = normalized(args, kwargs or {}) if func is F.batch_norm else None
+        if result is None:
+            result = func(*args, **(kwargs or {}))
+        macs = (self.flops.get_total_flops() - before) // 2
         if isinstance(result, Tensor):
-            self._remember(result, self._call(func, arguments, named), self.part)
+            self._remember(result, self._call(func, arguments, named), self.part, macs)
         elif isinstance(result, (tuple, list)) and result and all(isinstance(item, Tensor) for item in result):
             whole = self._call(func, arguments, named)
-            whole.meta.update(part=self.part, value=result)
+            whole.meta.update(part=self.part, value=result, macs=macs)
             for index, item in enumerate(result):
                 self._remember(item, self.graph.call_function(_item, (whole, index)), self.part)
         return result  # sizes and other plain answers are numbers here
@@ -94,8 +101,8 @@ class _Recorder(TorchFunctionMode):
             return self.graph.call_method(name, args, kwargs)
         return self.graph.call_function(func, args, kwargs)
 
-    def _remember(self, value: Tensor, node: fx.Node, part: str) -> None:
-        node.meta.update(part=part, value=value)
+    def _remember(self, value: Tensor, node: fx.Node, part: str, macs: int = 0) -> None:
+        node.meta.update(part=part, value=value, macs=macs)
         self.nodes[id(value)] = node
         self.kept.append(value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -14,11 +15,12 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import get_torchvision_models
 from torch import Tensor
 
-from sapool.compiler import compile
+from sapool.catalogue.builders import published
 from sapool.errors import InputError, WeightsError, did_you_mean
-from sapool.grammar import parse
+from sapool.ir.plan import Plan
+from sapool.runs.folder import recipe_of
 from sapool.weights.authors import in_our_names
-from sapool.weights.transfer import read_checkpoint, state_dict_in
+from sapool.weights.files import read_checkpoint, state_dict_in
 
 SCHEMES = ("https://", "http://")
 
@@ -47,29 +49,39 @@ def _statistic(owner: object, name: str) -> Any:
     return getattr(owner, name)
 
 
-def pretrained(source: str, architecture: str, prefix: str | None = None) -> dict[str, Tensor]:
+def pretrained(source: str, keys: Iterable[str], plan: Plan, prefix: str | None = None) -> dict[str, Tensor]:
     """The weights that an `init_cfg` names, under the backbone's own keys.
 
     Args:
-        source: a file, an address, "DEFAULT", or "torchvision://NAME".
-        architecture: of the network that gets them.
+        source: a file, an address, "DEFAULT", "torchvision://NAME", or the folder of a classifier's finished run.
+        keys: of the network that gets them.
+        plan: of that network.
         prefix: take only the keys under it, and cut it off.
 
     Raises:
         WeightsError: they can't be got or read, or nothing has that prefix.
     """
     if source == "DEFAULT":
-        model = compile(architecture, weights="DEFAULT")
-        state, known = model.state_dict(), model.transfer.transferred if model.transfer else ()
-        return {key: state[key] for key in known}
-    file = _fetched(source)
+        return published(plan.backbone)
+    file = _of_run(Path(source)) if Path(source).is_dir() else _fetched(source)
     state = state_dict_in(read_checkpoint(file), file)
     if prefix:
         prefix = prefix.rstrip(".") + "."
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if not state:
             raise WeightsError(f"{source} has no keys that begin with '{prefix}'")
-    return in_our_names(state, parse(architecture))
+    return in_our_names(state, keys, plan)
+
+
+def _of_run(path: Path) -> Path:
+    """The best model of a classifier's run."""
+    recipe, best = recipe_of(path), path / "model.pt"
+    if not best.is_file():
+        raise WeightsError(
+            f"the run of {recipe.architecture} in {path} isn't finished: it has no model.pt; sapoolc train --resume "
+            f"--run-dir {path}"
+        )
+    return best
 
 
 def _fetched(source: str) -> Path:

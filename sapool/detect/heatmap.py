@@ -14,7 +14,7 @@ from torch import Tensor
 from sapool.detect.boxes import find_boxes, read_pictures
 from sapool.detect.drawing import drawn
 from sapool.detect.engine import quiet_mmengine
-from sapool.ir.plan import Site
+from sapool.ir.site import Site
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.outputs import file_names, make_folder, save_figure
 from sapool.runs.protocol import Run

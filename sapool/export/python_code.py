@@ -1,18 +1,28 @@
-"""A compiled model as a Python module that a person can read, edit and import."""
+"""`.py`: a compiled model as a Python module that a person can read, edit and import."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from sapool.catalogue.formats import register_format
+from sapool.catalogue.poolings import POOLINGS
 from sapool.errors import InputError
-from sapool.ir.plan import Site
+from sapool.ir.site import Site
 from sapool.model import CompiledModel
 from sapool.poolings.dynamic import DynamicConv2d
+from sapool.weights.atomic import write_text
 
 _INDENT = "    "
+
+
+@register_format("py", suffixes=(".py",), summary="code", rank=2)
+def write_code(model: CompiledModel, path: str | Path) -> None:
+    """Writes a model's code."""
+    write_text(path, source(model))
 
 
 def source(model: CompiledModel) -> str:
@@ -25,7 +35,7 @@ def source(model: CompiledModel) -> str:
     """
     if model.origin.optimized:
         raise InputError("code is generated for models as they are trained, not for optimized ones")
-    plan = model.plan
+    plan, options, channels = model.plan, model.plan.options, model.plan.options.in_chans
     code = model.graph.python_code("self")
     imports = sorted(
         {
@@ -61,11 +71,11 @@ def source(model: CompiledModel) -> str:
     ]
     returned = (
         f"feature maps {', '.join(f.name for f in model.feature_info)}"
-        if plan.features_only
-        else f"(N, {plan.num_classes}) logits"
+        if plan.options.features_only
+        else f"(N, {plan.options.num_classes}) logits"
     )
     heading = [
-        f'"""{plan.architecture}, as compiled by sapool (dialect {plan.dialect}): (N, 3, H, W) to {returned}."""',
+        f'"""{plan.architecture}, as compiled by sapool ({options.dialect}): (N, {channels}, H, W) to {returned}."""',
         "",
         *[f"import {name}" for name in sorted({*imports, "torch"})],
         "from torch import nn",
@@ -123,11 +133,13 @@ def _constructor(path: str, module: nn.Module, model: CompiledModel) -> str:
 
 
 def _pool(site: Site, *, dynamic: bool) -> str:
-    arguments = [repr(site.kind), str(site.channels), str(site.stride)]
-    if site.patch is not None:
-        arguments += [f"heads={site.heads}", f"patch={site.patch}", f"embedding={site.embedding}"]
-    if site.window is not None:
-        arguments += [f"window={site.window}"]
+    assert site.pool is not None
+    arguments = [repr(site.pool.kind), str(site.pool.channels), str(site.stride)]
+    numbers = site.attention
+    if numbers is not None:
+        arguments += [f"heads={numbers.heads}", f"patch={numbers.patch}", f"embedding={numbers.embedding}"]
+        if POOLINGS.find(site.pool.kind).takes_modifiers:
+            arguments += [f"window={numbers.window}"]
     if dynamic:
         arguments += ["conv=DynamicConv2d"]
     return f"build({', '.join(arguments)})"

@@ -32,6 +32,9 @@ class Pooling(nn.Module):
         super().__init__()
         self.channels, self.stride = channels, stride
 
+    def start(self) -> None:
+        """Sets parameters that start otherwise than a network's convolutions do; called when those have been drawn."""
+
     def weight(self, x: Tensor) -> Tensor | None:
         """The weight that each pixel of a map gets, (N, C, H, W), or None where pixels aren't weighted."""
         return None

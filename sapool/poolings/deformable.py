@@ -29,8 +29,13 @@ class DeformablePool(SelfAttentivePool):
         super().__init__(channels, stride, conv=conv, patch=patch, **options)  # type: ignore[arg-type]
         self.offset = conv(channels, 2 * patch**2, 3, stride=patch, padding=1)
         self.mask = conv(channels, patch**2, 3, stride=patch, padding=1)
+        self.start()
+
+    def start(self) -> None:
+        """Offsets begin at 0, and masks at σ(0)."""
         for module in (self.offset, self.mask):
-            nn.init.zeros_(module.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(module.get_parameter("weight"))
+            nn.init.zeros_(module.get_parameter("bias"))
 
     def _embedding(self, conv: ConvFactory, embedding: int) -> nn.Module:
         return conv(self.channels, embedding, self.patch, stride=self.patch, bias=False)

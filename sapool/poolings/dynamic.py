@@ -14,7 +14,7 @@ from torch.nn import functional as F
 class KernelAttention(nn.Module):
     """How much of each kernel an image takes: softmax(fc2(ReLU(fc1(global average)))/T), (N, C, H, W) to (N, K).
 
-    fc1 is 1×1 without bias to ⌊C/4⌋ + 1 channels (K when C = 3), fc2 is 1×1 with bias to K.
+    fc1 is 1×1 without bias to ⌊C/4⌋ + 1 channels (K when C = 3), fc2 is 1×1 with bias, which starts at 0, to K.
     """
 
     def __init__(self, channels: int, kernels: int, temperature: float) -> None:
@@ -22,6 +22,7 @@ class KernelAttention(nn.Module):
         hidden = kernels if channels == 3 else channels // 4 + 1
         self.fc1 = nn.Conv2d(channels, hidden, 1, bias=False)
         self.fc2 = nn.Conv2d(hidden, kernels, 1)
+        nn.init.zeros_(self.fc2.get_parameter("bias"))
         self.temperature = temperature
 
     def forward(self, x: Tensor) -> Tensor:

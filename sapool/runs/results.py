@@ -10,7 +10,7 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sapool.cost.comparison import Assessment
+    from sapool.cost.comparison import Comparison
     from sapool.cost.diagnostics import Diagnostic
     from sapool.model import CompiledModel
 
@@ -63,7 +63,10 @@ class Fit(Result):
         return (Table(("result", "value"), self._rows()),) if self.summary else ()
 
     def _rows(self) -> tuple[tuple[str, str], ...]:
-        return tuple((key.replace("_", " "), str(value)) for key, value in self.summary.items())
+        return tuple(
+            (key.replace("_", " "), "; ".join(value) if isinstance(value, list) else str(value))
+            for key, value in self.summary.items()
+        )
 
     def as_data(self) -> dict[str, Any]:
         return dict(self.summary)
@@ -84,7 +87,7 @@ class DryRun(Result):
     steps: int
     epochs: int
     model: CompiledModel | None = None
-    cost: Assessment | None = None
+    cost: Comparison | None = None
     diagnostics: tuple[Diagnostic, ...] = ()
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sapool.ir.plan import Site
+from sapool.ir.site import Site
 from sapool.model import CompiledModel
 
 COLUMNS = 4
@@ -62,7 +62,7 @@ def pool_panel(site: Site, mean: Tensor | None, size: tuple[int, int]) -> Panel:
         mean: on any scale; the panel's title gives it.
         size: height and width of the image.
     """
-    name = f"{site.name}: {site.kind}"
+    name = f"{site.name}: {site.pool.kind if site.pool else site.action}"
     if mean is None:
         return Panel(name, note="this pooling\nhas no weights")
     title = f"{name}, {mean.shape[-2]}x{mean.shape[-1]}\nweight {_span(mean)}"

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from sapool.compiler import compile
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
 from sapool.errors import InputError, RecipeError
 from sapool.recipes.settings import Recipe
 from sapool.runs.folder import recipe_of
+from sapool.runs.networks import compile_network
 from sapool.runs.outputs import save_figure
 from sapool.runs.results import Result, Table
 
@@ -106,9 +106,7 @@ def _read(folder: Path) -> ComparedRun:
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'summary.json'} is damaged; sapoolc train --resume writes it again") from None
     with torch.device("meta"):
-        model = compile(
-            recipe.architecture, num_classes=classes, dialect=recipe.dialect, image_size=recipe.data.image_size
-        )
+        model = compile_network(recipe, num_classes=classes, image_size=recipe.data.image_size)
     whole = total(costs(model, model.plan))
     return ComparedRun(
         run=folder.name,

@@ -10,15 +10,13 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-import torch
 from torch import Tensor
 
 from sapool.catalogue.backbones import BACKBONES, PUBLISHED
 from sapool.catalogue.poolings import POOLINGS
 from sapool.errors import WeightsError, did_you_mean
-from sapool.grammar import parse
-from sapool.ir.architecture import Architecture
-from sapool.ir.plan import Plan, Site
+from sapool.ir.plan import Plan
+from sapool.ir.site import Site
 
 # Inside a pool, by the class that computes it: our prefix, theirs. The first that fits is taken.
 _ATTENTION = (
@@ -59,43 +57,37 @@ _EXPANDING = (("0.0.", "0."), ("0.1.", "1."), ("1.0.", "3."), ("1.1.", "4."), ("
 _PLAIN = (("0.0.", "0."), ("0.1.", "1."), ("1.", "3."), ("2.", "4."))
 
 
-def convert_reference_state_dict(
-    state_dict: Mapping[str, Tensor], architecture: Architecture | str
-) -> dict[str, Tensor]:
-    """Renames a state dict of the published code to the keys of the compiled model (`dialect="paper"`).
-
-    Tensors are handed on as they are. Keys may begin with `module.` and `net.`.
+def convert(state_dict: Mapping[str, Tensor], keys: Iterable[str], plan: Plan) -> dict[str, Tensor]:
+    """Renames a state dict of the published code to our keys.
 
     Args:
-        state_dict: the authors' names to tensors.
-        architecture: which network they are of, as text or parsed.
+        state_dict: the authors' names, with or without `module.` and `net.`, to tensors, which are handed on.
+        keys: those of the compiled network.
+        plan: of that network.
 
     Raises:
-        WeightsError: a key fits nowhere in that network; names it. Or nothing was published of that backbone.
+        WeightsError: a key fits nowhere in it; names it.
     """
-    parsed = parse(architecture) if isinstance(architecture, str) else architecture
-    if parsed.backbone not in PUBLISHED:
-        raise WeightsError(f"the authors' checkpoints are of {', '.join(PUBLISHED)}, not of {parsed.backbone}")
-    names = _names(architecture, state_dict)
+    names = _names(keys, plan, state_dict)
     converted: dict[str, Tensor] = {}
     for key, value in state_dict.items():
         name = _bare(key)
         if name not in names:
-            raise WeightsError(f"'{key}' fits nowhere in {architecture}." + _hint(name, names, architecture))
+            raise WeightsError(f"'{key}' fits nowhere in {plan.architecture}." + _hint(name, names, plan))
         if names[name] in converted:
             raise WeightsError(f"'{key}' stands twice in the state dict, with and without a prefix.")
         converted[names[name]] = value
     return converted
 
 
-def in_our_names(state_dict: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """A state dict as it is, or converted where it is of a published backbone and in the published naming.
+def in_our_names(state_dict: Mapping[str, Tensor], keys: Iterable[str], plan: Plan) -> dict[str, Tensor]:
+    """A state dict as it is, or renamed where it is of a published backbone and in the published naming.
 
     Names that fit nowhere stay as they are, but for their prefix.
     """
-    if architecture.backbone not in PUBLISHED or not is_reference(state_dict):
+    if plan.backbone not in PUBLISHED or not is_reference(state_dict):
         return dict(state_dict)
-    names = _names(architecture, state_dict)
+    names = _names(keys, plan, state_dict)
     return {names.get(_bare(key), _bare(key)): value for key, value in state_dict.items()}
 
 
@@ -109,15 +101,10 @@ def _bare(key: str) -> str:
     return re.sub(r"^(module\.|net\.)+", "", key)
 
 
-def _names(architecture: Architecture | str, keys: Iterable[str]) -> dict[str, str]:
+def _names(keys: Iterable[str], plan: Plan, given: Iterable[str]) -> dict[str, str]:
     """Every published name of the network's tensors, with ours."""
-    from sapool.compiler import assemble  # noqa: PLC0415 - the compiler reads checkpoints through this module
-
-    parsed = parse(architecture) if isinstance(architecture, str) else architecture
-    with torch.device("meta"):
-        module, plan, _ = assemble(parsed, dialect="paper")
-    theirs = {_bare(key) for key in keys}
-    return {_published(key, plan, theirs): key for key in module.state_dict()}
+    theirs = {_bare(key) for key in given}
+    return {_published(key, plan, theirs): key for key in keys}
 
 
 def _published(key: str, plan: Plan, theirs: set[str]) -> str:
@@ -126,8 +113,8 @@ def _published(key: str, plan: Plan, theirs: set[str]) -> str:
     if key.startswith("pools."):
         _, name, rest = key.split(".", 2)
         site = plan.site(name)
-        assert site.kind is not None
-        rules = _POOLS[POOLINGS[site.kind].target.rpartition(":")[2]]
+        assert site.pool is not None
+        rules = _POOLS[POOLINGS[site.pool.kind].target.rpartition(":")[2]]
         return _pool_prefix(plan, site, mobile) + _renamed(rest, rules)
     return _mobilenet(key, plan, theirs) if mobile else key
 
@@ -137,7 +124,7 @@ def _pool_prefix(plan: Plan, site: Site, mobile: bool) -> str:
         return "conv1_pool." if mobile else "pool."
     number = int(site.name.removeprefix("stage"))
     stage = f"features.{number - 1}" if mobile else f"layer{number}"
-    if plan.architecture_parsed.first_block:
+    if plan.pools == "first":
         return f"{stage}.0.pooling."
     return f"{stage}.0." if mobile else f"{stage}.pool."
 
@@ -152,11 +139,8 @@ def _mobilenet(key: str, plan: Plan, theirs: set[str]) -> str:
                 rest = key.removeprefix(f"{block}.conv.")
                 # Where the pool comes first it is the stage's module 0, and the blocks are counted from 1.
                 site = plan.site(f"stage{number + 1}")
-                first = (
-                    1
-                    if site.readers and not any(name.startswith(f"features.{number}.0.conv.") for name in theirs)
-                    else 0
-                )
+                before = site.pool is not None and bool(site.pool.readers)
+                first = 1 if before and not any(name.startswith(f"features.{number}.0.conv.") for name in theirs) else 0
                 return f"features.{number}.{first + place}.conv." + _renamed(
                     rest, _PLAIN if number == 0 else _EXPANDING
                 )
@@ -167,8 +151,8 @@ def _renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
     return next(theirs + name.removeprefix(ours) for ours, theirs in rules if name.startswith(ours))
 
 
-def _hint(name: str, names: Mapping[str, str], architecture: Architecture | str) -> str:
+def _hint(name: str, names: Mapping[str, str], plan: Plan) -> str:
     deformable = any(mark in name for mark in ("offset_conv", "m_conv", "downsample.0.conv."))
-    if deformable and "mixp" in str(architecture) and "dfmixp" not in str(architecture):
+    if deformable and "mixp" in plan.architecture and "dfmixp" not in plan.architecture:
         return " The published 'mixp' is deformable: it is 'dfmixp' here."
     return did_you_mean(name, names)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from errno import EINVAL
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sapool.errors import WeightsError
@@ -49,12 +43,15 @@ def _group(key: str) -> str:
 def transfer(model: nn.Module, weights: Mapping[str, Tensor]) -> Transfer:
     """Loads every tensor of `weights` that has a place of its name and shape in the model.
 
-    A plain convolution's weight fills each kernel of a dynamic one. Nothing is written unless something fits.
+    A plain convolution's weight fills each kernel of a dynamic one. That of the first convolution is adapted to images
+    of another number of channels: summed for grey ones, repeated and scaled for more (as timm does). Nothing is written
+    unless something fits.
 
     Raises:
         WeightsError: no tensor fits.
     """
     own = model.state_dict()
+    first = next((key for key, value in own.items() if value.dim() in (4, 5)), "")
     fitting: dict[str, Tensor] = {}
     dropped: list[tuple[str, str]] = []
     for key, value in weights.items():
@@ -64,6 +61,8 @@ def transfer(model: nn.Module, weights: Mapping[str, Tensor]) -> Transfer:
             fitting[key] = value
         elif own[key].shape[1:] == value.shape and value.dim() in (1, 4):
             fitting[key] = value.expand_as(own[key])
+        elif key == first and (adapted := _adapted(value, own[key])) is not None:
+            fitting[key] = adapted
         else:
             dropped.append((key, f"{_shape(value)} where the model has {_shape(own[key])}"))
     if not fitting:
@@ -74,49 +73,18 @@ def transfer(model: nn.Module, weights: Mapping[str, Tensor]) -> Transfer:
     return Transfer(tuple(fitting), tuple(key for key in own if key not in fitting), tuple(dropped))
 
 
+def _adapted(value: Tensor, own: Tensor) -> Tensor | None:
+    """The weight of a first convolution for other input channels, or None where more than those differ."""
+    if value.dim() != 4 or value.shape[0] != own.shape[-4] or value.shape[2:] != own.shape[-2:]:
+        return None
+    had, wanted = value.shape[1], own.shape[-3]
+    if wanted == 1:
+        adapted = value.sum(1, keepdim=True)
+    else:
+        # Each input counts as much as before, all together.
+        adapted = value.repeat(1, -(-wanted // had), 1, 1)[:, :wanted] * (had / wanted)
+    return adapted.to(value.dtype).expand_as(own)
+
+
 def _shape(value: Tensor) -> str:
     return "x".join(map(str, value.shape)) or "a scalar"
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a file of weights holds: a mapping, read with `weights_only=True`.
-
-    Raises:
-        WeightsError: no such file, not a checkpoint, or one that would run code on loading.
-    """
-    expected = "expected tensors saved with torch.save"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on files that it then refuses
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(f"no such file: {path}") from None
-    except OSError as error:
-        reason = (
-            "it is damaged" if error.errno == EINVAL else f"{error.strerror}"
-        )  # torch seeks where the file has ended
-        raise WeightsError(f"{path} can't be read: {reason}") from None
-    except pickle.UnpicklingError as error:
-        refused = any(word in str(error) for word in ("GLOBAL", "REDUCE", "Unsupported class", "not an allowed"))
-        reason = "it holds objects that could run code" if refused else "it isn't a checkpoint, or is damaged"
-        raise WeightsError(f"{path} isn't loaded: {reason}; {expected}") from None
-    except Exception:  # whatever bytes that are no checkpoint make the reader stumble over
-        raise WeightsError(f"{path} isn't loaded: it isn't a checkpoint, or is damaged; {expected}") from None
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds a {type(content).__name__}; expected a state dict")
-    return content
-
-
-def state_dict_in(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: the mapping itself, or what `state_dict` or `model` holds.
-
-    Raises:
-        WeightsError: there is none.
-    """
-    for name in ("state_dict", "model"):
-        if isinstance(content.get(name), dict):
-            content = content[name]
-            break
-    if not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path} holds no state dict: expected a mapping of names to tensors")
-    return content

@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, fx, nn
 
 import sapool
-from sapool.analysis.survey import Survey, survey
+from sapool.analysis.survey import survey
 from sapool.analysis.trace import trace
 from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.builders import build
-from sapool.ir.plan import Plan, make_plan
+from sapool.ir.options import Options
+from sapool.ir.plan import Plan
+from sapool.ir.planner import make_plan
+from sapool.ir.survey import Survey
 from sapool.passes import rewrite
-from sapool.passes.verify import Feature, verify
+from sapool.passes.measure import Feature, measure
+from sapool.passes.verify import verify
 
 KINDS = ("nlp_headfix2_nowin", "lip", "maxp")
 CLASSES = 7
@@ -35,9 +39,11 @@ class Subject:
         """As `compile` does it, without tracing and measuring anew."""
         module = copy.deepcopy(self.traced)
         architecture = sapool.parse(f"{self.name}-{kind}-{strides}")
-        plan = make_plan(architecture, self.found, num_classes=CLASSES, image_size=self.size)
+        plan = make_plan(architecture, self.found, Options(num_classes=CLASSES, image_size=self.size))  # type: ignore[arg-type]
         rewrite(module, plan)
-        return module, plan, verify(module, plan).features
+        measured = measure(module, plan)
+        verify(module, plan, measured)
+        return module, plan, measured.features
 
     def halved(self) -> str:
         """The unchanged strides with the first stage halved again."""

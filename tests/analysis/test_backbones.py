@@ -10,8 +10,8 @@ from torchvision import models
 import sapool
 from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.builders import build
-from sapool.compiler import examine
 from sapool.errors import InputError
+from sapool.planning import survey
 from sapool.weights.transfer import transfer
 from tests import laws
 
@@ -51,7 +51,7 @@ def test_laws_of_shape(name: str) -> None:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_what_the_catalogue_says_is_measured(name: str) -> None:
-    entry, found = BACKBONES[name], examine(name)
+    entry, found = BACKBONES[name], survey(name)
     assert (found.unchanged, found.pools) == (entry.strides, entry.pools)
     with torch.device("meta"):
         module = build(name, 1000)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import sapool
-from sapool.compiler import examine
 from sapool.errors import ArchitectureError, InputError, WeightsError
+from sapool.planning import survey
 from sapool.weights.transfer import transfer
 from sapoolc import main
 from tests import laws
@@ -64,7 +64,7 @@ def test_stages_are_those_that_timm_declares(name: str) -> None:
 
 
 def _reductions(name: str) -> tuple[tuple[Any, ...], list[int]]:
-    found = examine(f"timm:{name}")
+    found = survey(f"timm:{name}")
     reduction, reductions = found.stem_stride, []
     for stage in found.stages:
         reduction *= stage.stride
@@ -108,7 +108,7 @@ def test_published_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatc
 )
 def test_refusals_by_name(name: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        examine(f"timm:{name}")
+        survey(f"timm:{name}")
 
 
 def test_strides_are_counted_when_the_model_is_known() -> None:

@@ -109,6 +109,18 @@ def test_loading_draws_nothing_from_torchs_own_generator():
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_the_last_batch_is_left_out_or_kept():
+    # 1437 images train with select=test: 22 batches of 64, and 29 more.
+    def sizes(*overrides):
+        recipe = read_recipe("digits", ["select=test", *overrides])
+        return [len(labels) for _, labels in DataModule(recipe).train_dataloader()]
+
+    assert sizes() == [64] * 22
+    assert sizes("train.drop_last=false") == [64] * 22 + [29]
+    with pytest.raises(InputError, match="leave one for the last batch of 4, and batch norm needs two"):
+        sizes("train.drop_last=false", "train.batch_size=4")
+
+
 def test_held_out_images_are_stratified_and_not_trained_on():
     data = DataModule(read_recipe("digits"))
     assert not set(data.train.indices) & set(data.selection.indices)

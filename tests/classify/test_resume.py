@@ -23,7 +23,7 @@ def whole(tmp_path_factory) -> Path:
 def same(a: Path, b: Path) -> None:
     for name in ("last.ckpt", "best.ckpt"):
         one, other = checkpoint(a / name), checkpoint(b / name)
-        # Everything that training computes: weights, their average and its counter, optimiser, schedule.
+        # Everything that training computes: weights, their average and its counter, optimizer, schedule.
         for part in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
             assert one[part], part
             assert differences(one[part], other[part], part) == []

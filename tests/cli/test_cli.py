@@ -30,6 +30,7 @@ import sapoolc
 from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.poolings import MODIFIERS, POOLINGS
 from sapool.cost.flops import costs
+from sapool.ir.plan_file import from_json
 from sapool.recipes import summaries
 
 TEXT = "resnet18-nlp_nowin-1221"
@@ -138,7 +139,7 @@ def test_compile_takes_the_librarys_options(run: Run) -> None:
     assert (answer.code, answer.err) == (0, "")
     data = json.loads(answer.out)
     assert data["architecture"] == "resnet18-lip-1222"
-    assert sapool.Plan.from_json(json.dumps(data["plan"])) == expected.plan
+    assert from_json(json.dumps(data["plan"])) == expected.plan
     assert [(f["name"], f["channels"], f["reduction"]) for f in data["features"]] == [
         ("stage4", 512, 32),
         ("stage2", 128, 8),
@@ -192,7 +193,7 @@ def test_compile_writes_a_plan(run: Run, folder: Path) -> None:
     answer = run("compile", TEXT, *SMALL, "-o", "plan.json")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out == run("compile", TEXT, *SMALL).out
-    assert sapool.Plan.from_json((folder / "plan.json").read_text(encoding="utf-8")) == compiled(TEXT).plan
+    assert from_json((folder / "plan.json").read_text(encoding="utf-8")) == compiled(TEXT).plan
 
 
 def test_compile_writes_code(run: Run) -> None:
@@ -267,7 +268,7 @@ def test_inspect_prints_json(run: Run) -> None:
     data = json.loads(answer.out)
     model = compiled(TEXT)
     assert set(data) >= {"architecture", "plan", "cost", "features", "rewrites", "refusals", "passes", "nodes", "code"}
-    assert sapool.Plan.from_json(json.dumps(data["plan"])) == model.plan
+    assert from_json(json.dumps(data["plan"])) == model.plan
     assert [(r["rule"], r["target"]) for r in data["rewrites"]] == [(r.rule, r.target) for r in model.rewrites]
     assert [r["reason"] for r in data["refusals"]] == [r.reason for r in model.refusals]
     assert [node["node"] for node in data["nodes"]] == [node.name for node in model.graph.nodes]
@@ -537,7 +538,7 @@ def test_a_failure_of_ours(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exc
     def fail(*_: object, **__: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr("sapool.compiler.compile", fail)
+    monkeypatch.setattr("sapool.compiler.execute", fail)
     answer = run("compile", TEXT)
     assert (answer.code, answer.out) == (1, "")
     assert answer.err == f"sapoolc: {type(error).__name__}: it broke\n(--debug shows where)\n"
@@ -547,7 +548,7 @@ def test_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sapool.compiler.compile", interrupt)
+    monkeypatch.setattr("sapool.compiler.execute", interrupt)
     assert run("compile", TEXT) == Answer(130, "", "sapoolc: interrupted\n")
 
 

@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 import sapool
-from sapool.compiler import unmodified
+from sapool.compiler import baseline
+from sapool.cost import flops as cost
 from sapool.cost.flops import Cost, total
-from sapool.cost.flops import flops as cost
 from sapool.ir.plan import Site
 from sapool.poolings.dynamic import DynamicConv2d
 
@@ -50,12 +50,12 @@ def test_literatures_numbers(text: str, builder: str, millions: float) -> None:
     entry = models.get_model_weights(builder)["DEFAULT"]
     assert whole.macs / 1e9 == pytest.approx(entry.meta["_ops"], abs=1.1e-3)  # given to three places, cut off
     assert whole.parameters == entry.meta["num_params"]
-    assert total(cost.costs(unmodified(model), model.plan)) == whole
+    assert total(cost.costs(baseline(model.plan), model.plan)) == whole
 
 
 def test_baseline_has_the_plans_size_and_classes() -> None:
     model = compiled("prepool-nlp-4-resnet18-lip-1222", image_size=64, num_classes=10)
-    plain = total(cost.costs(unmodified(model), model.plan))
+    plain = total(cost.costs(baseline(model.plan), model.plan))
     assert plain == total(costs(compiled("resnet18-skip-1222", image_size=64, num_classes=10)))
     assert plain.parameters == sum(p.numel() for p in models.resnet18(num_classes=10).parameters())
 
@@ -132,11 +132,10 @@ def test_counting_leaves_the_model_alone() -> None:
 
 def attention_macs(site: Site) -> int:
     """Embed, project (queries, keys, values and output), scores and mixed values, restore; on the grid of tokens."""
-    assert site.embedding is not None
-    assert site.patch is not None
+    assert site.attention is not None
     assert site.tokens is not None
-    length, d, channels = site.tokens, site.embedding, site.channels
-    embed = length * d * channels * site.patch**2
+    length, d, channels = site.tokens, site.attention.embedding, site.channels
+    embed = length * d * channels * site.attention.patch**2
     projections, products = 4 * length * d**2, 2 * length**2 * d
     restore = length * d * channels
     return embed + projections + products + restore
@@ -208,7 +207,7 @@ def test_dynamic_convolutions(text: str) -> None:
         assert conv.weight.shape[0] == 4
         assert conv.bias is None
     assert len(convolutions) == {"dyresnet18-skip-1222": 20, "dymobilenet-skip-1222121": 52}[text]
-    assert total(costs(model)).macs == total(cost.costs(unmodified(model), model.plan)).macs + more
+    assert total(costs(model)).macs == total(cost.costs(baseline(model.plan), model.plan)).macs + more
 
 
 def test_dynamic_poolings_cost_more() -> None:

@@ -13,7 +13,10 @@ from torch import Tensor, fx, nn
 
 import sapool
 from sapool.cost.arena import ALIGNMENT, Buffer, arena_size
-from sapool.cost.memory import Assumptions, Lifetimes, Memory, activation_memory, analyse, parse_size
+from sapool.cost.assumptions import Assumptions
+from sapool.cost.budget import parse_size
+from sapool.cost.lifetimes import Lifetimes
+from sapool.cost.memory import Memory, activation_memory, analyse
 from sapool.cost.unroll import unroll
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.record import Log

@@ -6,7 +6,8 @@ from torch import fx, nn
 from torchvision import models
 
 from sapool.analysis.trace import trace
-from sapool.ir.plan import Plan, Site
+from sapool.ir.plan import Plan
+from sapool.ir.site import Restride, Site
 from sapool.passes.adopt_dialect import adopt_dialect
 from tests.passes.tiny import also_return, identities, image, nodes, plan, reasons, run
 
@@ -70,7 +71,7 @@ def test_torchvisions_dialect_leaves_all_alone(name: str) -> None:
 def test_a_prepool_takes_the_stem_pools_place() -> None:
     module = traced("resnet18")
     before = identities(module)
-    log = run(adopt_dialect, module, paper("resnet18", Site("prepool", "pool", 4, 4, 64, removes=("maxpool",))))
+    log = run(adopt_dialect, module, paper("resnet18", Site("prepool", 4, 4, 64, restride=Restride((), ("maxpool",)))))
     assert log.rewrites == []
     assert reasons(log) == {"maxpool": "the prepool takes its place"}
     assert identities(module) == before

@@ -5,6 +5,8 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
+from sapool.catalogue.passes import PASSES, register_pass
+from sapool.errors import PlanError
 from sapool.ir.plan import Plan
 from sapool.passes.driver import Driver, operation, operations, stamp
 from sapool.passes.record import Log, Refusal
@@ -43,6 +45,7 @@ def test_a_pass_takes_effect_and_is_recorded() -> None:
     old = values(module, x)
     driver = Driver(module, plan())
     driver(negate_relu)
+    driver.finish()
     # The generated code is the new graph's.
     assert "torch.neg(" in module.code
     with torch.no_grad():
@@ -68,6 +71,7 @@ def test_a_pass_that_changes_nothing_is_recorded_too() -> None:
     driver = Driver(module, plan())
     driver(look_on)
     driver(negate_relu)
+    driver.finish()
     assert [(run.rule, bool(run.ops)) for run in driver.log.runs] == [("look_on", False), ("negate_relu", True)]
     assert driver.log.refusals == [Refusal("look_on", "stem", "relu", "it is well")]
     assert module.code != code
@@ -86,3 +90,61 @@ def test_stamps_name_rule_and_site() -> None:
     node = nodes(net())["relu"]
     assert stamp(node, "restride", "stem") is node
     assert (node.meta["rule"], node.meta["site"]) == ("restride", "stem")
+
+
+def never(module: fx.GraphModule, plan: Plan) -> None:
+    """What doesn't hold after `call_nothing_new`."""
+    raise PlanError("stage1", "pool", "it isn't in the graph")
+
+
+def test_what_a_pass_establishes_is_verified_after_it_and_after_later_ones() -> None:
+    seen: list[str] = []
+
+    def holds(module: fx.GraphModule, plan: Plan) -> None:
+        seen.append("asked")
+        if "neg" in nodes(module):
+            raise PlanError("stem", "restride", "there is a minus")
+
+    driver = Driver(net(), plan())
+    driver(look_on, holds)
+    assert seen == ["asked"]
+    with pytest.raises(PlanError, match=r"stem\.restride: there is a minus, after the pass negate_relu") as caught:
+        driver(negate_relu)
+    assert (caught.value.site, caught.value.field) == ("stem", "restride")
+    with pytest.raises(PlanError, match="after the pass look_on"):
+        Driver(net(), plan())(look_on, never)
+
+
+def test_a_pass_can_be_left_out_and_a_watcher_is_told_of_each() -> None:
+    told: list[tuple[str, bool, bool]] = []
+    driver = Driver(
+        net(),
+        plan(),
+        without=("say_hello",),
+        watch=lambda name, module, changed: told.append((name, "neg" in nodes(module), changed)),
+    )
+    driver(say_hello)
+    driver(look_on)
+    driver(negate_relu)
+    assert [run.rule for run in driver.log.runs] == ["look_on", "negate_relu"]
+    assert told == [("look_on", False, False), ("negate_relu", True, True)]
+
+
+def test_a_guest_follows_the_pass_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sapool.catalogue.passes.PASSES._added", {})
+    PASSES.__dict__.pop("_entries", None)
+    try:
+        register_pass("say_hello", after="look_on", summary="says hello")(say_hello)
+        driver = Driver(net(), plan())
+        driver(look_on)
+        driver(negate_relu)
+        assert [run.rule for run in driver.log.runs] == ["look_on", "say_hello", "negate_relu"]
+        assert driver.log.refusals[-1] == Refusal("say_hello", "stem", "relu", "it says nothing")
+        assert PASSES["say_hello"].summary == "says hello"
+    finally:
+        PASSES._added.clear()
+        PASSES.__dict__.pop("_entries", None)
+
+
+def say_hello(module: fx.GraphModule, plan: Plan, log: Log) -> None:
+    log.refused("stem", "relu", "it says nothing")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sapool.ir.plan import Site
+from sapool.ir.site import Attention, Pool, Restride, Site
 from sapool.passes.driver import Driver
 from sapool.passes.insert_pools import insert_pools, insert_prepool, make_pool
 from sapool.passes.record import Rewrite
@@ -29,9 +29,9 @@ from tests.passes.tiny import (
 )
 
 READERS = ("stage2_conv1", "stage2_downsample_0")
-BEHIND = replace(STAGE1, action="pool", stride=2, kind="avgp", anchor="stage1_relu_1")
-BEFORE = replace(STAGE2, action="pool", kind="avgp", channels=4, anchor="stage1_relu_1", readers=READERS)
-PREPOOL = Site("prepool", "pool", 2, 4, 4, kind="maxp", anchor="relu")
+BEHIND = replace(STAGE1, stride=2, pool=Pool("avgp", "stage1_relu_1", 4))
+BEFORE = replace(STAGE2, channels=4, pool=Pool("avgp", "stage1_relu_1", 4, READERS))
+PREPOOL = Site("prepool", 2, 4, 4, pool=Pool("maxp", "relu", 4))
 
 
 def test_pools_behind_a_node_for_all_its_users() -> None:
@@ -77,7 +77,7 @@ def test_pools_in_front_of_a_block_for_that_block_only() -> None:
 def test_leaves_alone_what_is_not_pooled() -> None:
     module = net()
     before, y = identities(module), module(image())
-    log = run(insert_pools, module, plan(STEM, replace(STAGE1, action="stride"), STAGE2))
+    log = run(insert_pools, module, plan(STEM, replace(STAGE1, restride=Restride()), STAGE2))
     assert log.rewrites == []
     assert identities(module) == before
     assert torch.equal(module(image()), y)
@@ -96,7 +96,7 @@ def test_the_prepool_is_a_pass_of_its_own() -> None:
     log = run(insert_pools, module, plan(PREPOOL, BEHIND))
     assert [(r.rule, r.site) for r in log.rewrites] == [("insert_pools", "stage1")]
     assert run(insert_prepool, net(), plan(STEM)).refusals == []
-    refused = run(insert_prepool, net(), plan(replace(PREPOOL, action="stride")))
+    refused = run(insert_prepool, net(), plan(replace(PREPOOL, pool=None)))
     assert reasons(refused) == {"prepool": "a stride of 2 without pooling"}
 
 
@@ -106,8 +106,8 @@ def test_two_pools_on_one_node_follow_each_other() -> None:
     driver = Driver(
         module,
         plan(
-            replace(PREPOOL, anchor="maxpool"),
-            replace(BEFORE, name="stage1", anchor="maxpool", readers=("stage1_conv1", "stage1_add")),
+            replace(PREPOOL, pool=Pool("maxp", "maxpool", 4)),
+            replace(BEFORE, name="stage1", pool=Pool("avgp", "maxpool", 4, ("stage1_conv1", "stage1_add"))),
         ),
     )
     driver(insert_prepool)
@@ -122,13 +122,14 @@ def test_two_pools_on_one_node_follow_each_other() -> None:
     ("dynamic", "conv"), [pytest.param(False, nn.Conv2d, id="plain"), pytest.param(True, DynamicConv2d, id="dynamic")]
 )
 def test_a_pool_has_the_sites_numbers(dynamic: bool, conv: type[nn.Module]) -> None:
-    site = Site("stage1", "pool", 2, 2, 24, kind="nlp", heads=4, patch=3, ratio=1.0, embedding=20, window=False)
+    numbers = Attention(heads=4, patch=3, embedding=20, window=False)
+    site = Site("stage1", 2, 2, 24, pool=Pool("nlp", "relu", 24, attention=numbers))
     pool = make_pool(site, dynamic=dynamic)
     embed = pool.embed[0]
     assert type(embed) is conv
     assert (embed.in_channels, embed.out_channels, embed.kernel_size) == (24, 20, (3, 3))
     assert (pool.stride, pool.patch, pool.attention.heads, pool.window) == (2, 3, 4, False)
     # Those outside the self-attentive family keep plain convolutions.
-    lip = make_pool(Site("stage1", "pool", 3, 2, 24, kind="lip"), dynamic=dynamic)
+    lip = make_pool(Site("stage1", 3, 2, 24, pool=Pool("lip", "relu", 24)), dynamic=dynamic)
     assert type(lip.logit[0]) is nn.Conv2d
     assert (lip.logit[0].in_channels, lip.stride) == (24, 3)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sapool.analysis.trace import trace
+from sapool.ir.site import Attention, Pool
 from sapool.passes.driver import Driver
 from sapool.passes.insert_pools import insert_pools
 from sapool.passes.make_dynamic import make_dynamic
@@ -44,8 +45,8 @@ def test_leaves_alone_what_is_not_to_be_dynamic() -> None:
 
 def test_pools_decide_for_themselves() -> None:
     module = net()
-    lip = replace(STAGE1, action="pool", stride=2, kind="lip", anchor="stage1_relu_1")
-    nlp = replace(STAGE2, action="pool", kind="nlp", heads=2, patch=1, embedding=6, window=True, anchor="stage2_relu_1")
+    lip = replace(STAGE1, stride=2, pool=Pool("lip", "stage1_relu_1", 4))
+    nlp = replace(STAGE2, pool=Pool("nlp", "stage2_relu_1", 6, attention=Attention(2, 1, 6)))
     driver = Driver(module, plan(lip, nlp, dynamic=True))
     driver(insert_pools)
     before = list(map(id, module.pools.modules()))

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sapool.ir.site import Restride, Shortcut
 from sapool.passes.record import Rewrite
 from sapool.passes.restride import restride
 from tests.passes.tiny import (
@@ -23,9 +24,9 @@ from tests.passes.tiny import (
     values,
 )
 
-UNSTRIDED = replace(STAGE2, action="stride", stride=1, strides=(("stage2_conv1", 1), ("stage2_downsample_0", 1)))
-STRIDED = replace(STAGE1, action="stride", stride=2, strides=(("stage1_conv1", 2),))
-PROJECTED = replace(STRIDED, shortcut="stage1", shortcut_channels=(4, 4), shortcut_reader="stage1_add")
+UNSTRIDED = replace(STAGE2, stride=1, restride=Restride((("stage2_conv1", 1), ("stage2_downsample_0", 1))))
+STRIDED = replace(STAGE1, stride=2, restride=Restride((("stage1_conv1", 2),)))
+PROJECTED = replace(STRIDED, shortcut=Shortcut("stage1", "stage1_add", (4, 4)))
 
 
 def test_sets_strides() -> None:
@@ -49,7 +50,7 @@ def test_leaves_alone_what_has_its_stride() -> None:
     log = run(
         restride,
         module,
-        plan(STEM, STAGE1, replace(UNSTRIDED, strides=(("stage2_conv1", 2), ("stage2_downsample_0", 2)))),
+        plan(STEM, STAGE1, replace(UNSTRIDED, restride=Restride((("stage2_conv1", 2), ("stage2_downsample_0", 2))))),
     )
     assert log.rewrites == []
     assert identities(module) == before
@@ -78,7 +79,7 @@ def test_a_smaller_stride_fills_the_gaps_between_the_old_values() -> None:
 def test_removes_the_stems_pool_for_all_its_users() -> None:
     module, x = net(), image()
     assert len(nodes(module)["maxpool"].users) == 2
-    stem = replace(STEM, name="prepool", action="stride", stride=1, strides=(("conv", 1),), removes=("maxpool",))
+    stem = replace(STEM, name="prepool", stride=1, restride=Restride((("conv", 1),), ("maxpool",)))
     log = run(restride, module, plan(stem))
     after = nodes(module)
     assert "maxpool" not in after
@@ -124,6 +125,6 @@ def test_an_identity_for_a_projection_keeps_the_numbers() -> None:
 
 def test_inserts_a_projection_without_a_stride() -> None:
     module, x = net(), image()
-    log = run(restride, module, plan(replace(PROJECTED, action="pool", strides=())))
+    log = run(restride, module, plan(replace(PROJECTED, restride=None)))
     assert log.rewrites[-1].after == "projection shortcut, stride 1"
     assert values(module, x)["stage1_add"].shape == (2, 4, 8, 8)

@@ -6,19 +6,19 @@ import torch
 from torch import fx
 
 from sapool.ir.plan import Plan
+from sapool.ir.site import Pool
 from sapool.passes.driver import Driver
 from sapool.passes.insert_pools import insert_pools
 from sapool.passes.record import Rewrite
-from sapool.passes.select_outputs import mark_features, select_outputs
+from sapool.passes.select_outputs import expose_features, select_outputs
 from tests.passes.tiny import STAGE1, STAGE2, identities, image, net, nodes, plan, reasons, values
 
 FEATURES = (("stage1", "stage1_relu_1"), ("stage2", "stage2_relu_1"))
 
 
 def rewritten(module: fx.GraphModule, plan: Plan, *passes: object) -> Driver:
-    mark_features(module, plan)
     driver = Driver(module, plan)
-    for rewrite in (*passes, select_outputs):
+    for rewrite in (expose_features, *passes, select_outputs):
         driver(rewrite)  # type: ignore[arg-type]
     module.recompile()
     return driver
@@ -58,7 +58,7 @@ def test_features_come_in_the_order_asked_for() -> None:
 def test_a_pool_behind_a_feature_takes_its_place() -> None:
     """The feature's node has other users; they and the output read the pool."""
     module, x = net(), image()
-    behind = replace(STAGE1, action="pool", stride=2, kind="maxp", anchor="stage1_relu_1")
+    behind = replace(STAGE1, stride=2, pool=Pool("maxp", "stage1_relu_1", 4))
     rewritten(module, plan(behind, features=FEATURES, features_only=True), insert_pools)
     assert module.graph.output_node().args[0][0] is nodes(module)["pools_stage1"]  # type: ignore[index]
     assert nodes(module)["pools_stage1"].meta["feature"] == "stage1"
@@ -68,14 +68,8 @@ def test_a_pool_behind_a_feature_takes_its_place() -> None:
 
 def test_a_pool_in_front_of_a_block_leaves_the_feature() -> None:
     module, x = net(), image()
-    before = replace(
-        STAGE2,
-        action="pool",
-        channels=4,
-        kind="maxp",
-        anchor="stage1_relu_1",
-        readers=("stage2_conv1", "stage2_downsample_0"),
-    )
+    pool = Pool("maxp", "stage1_relu_1", 4, ("stage2_conv1", "stage2_downsample_0"))
+    before = replace(STAGE2, channels=4, pool=pool)
     rewritten(module, plan(before, features=FEATURES, features_only=True), insert_pools)
     assert nodes(module)["stage1_relu_1"].meta["feature"] == "stage1"
     assert module(x)[0].shape == (2, 4, 8, 8)

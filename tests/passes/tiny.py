@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from sapool.analysis.trace import trace
-from sapool.ir.plan import Plan, Site
+from sapool.ir.options import Options
+from sapool.ir.plan import Plan
+from sapool.ir.site import Site
+from sapool.ir.survey import Place, Stage, Strides, Survey
 from sapool.passes.driver import Driver, Pass
 from sapool.passes.record import Log
 
@@ -53,9 +56,9 @@ class Net(nn.Module):
         return self.fc(torch.cat((y.mean((2, 3)), z.mean((2, 3))), dim=1))
 
 
-STEM = Site("stem", "keep", 4, 4, 4)
-STAGE1 = Site("stage1", "keep", 1, 1, 4)
-STAGE2 = Site("stage2", "keep", 2, 2, 6)
+STEM = Site("stem", 4, 4, 4)
+STAGE1 = Site("stage1", 1, 1, 4)
+STAGE2 = Site("stage2", 2, 2, 6)
 
 
 def net() -> fx.GraphModule:
@@ -67,27 +70,34 @@ def image(side: int = 32) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def plan(*sites: Site, **changes: Any) -> Plan:
-    settings: dict[str, Any] = {
-        "architecture": "resnet18-avgp-1222",
-        "backbone": "resnet18",
-        "dialect": "torchvision",
-        "num_classes": 5,
-        "image_size": 32,
-        "features_only": False,
-        "out_indices": None,
-        "dynamic": False,
-        "features": (),
-        "parts": (),
-    }
-    return Plan(sites=sites, **(settings | changes))
+def plan(
+    *sites: Site,
+    backbone: str = "resnet18",
+    dynamic: bool = False,
+    features: tuple[tuple[str, str], ...] = (),
+    **options: Any,
+) -> Plan:
+    """A plan of those sites, for a backbone whose survey knows no more than its features."""
+    nowhere = Place("", 0)
+    stages = tuple(
+        Stage(name, (), "", Strides(), (), (), 1, nowhere, nowhere, Place(node, 0), ()) for name, node in features
+    )
+    return Plan(
+        architecture=f"{backbone}-avgp-1222",
+        backbone=backbone,
+        dynamic=dynamic,
+        pools="last",
+        options=Options(**{"num_classes": 5, "image_size": 32, **options}),
+        survey=Survey(Strides(), (), nowhere, 4, stages, None, (), "last"),
+        sites=sites,
+    )
 
 
 def run(rewrite: Pass, module: fx.GraphModule, plan: Plan) -> Log:
     """One pass as the driver runs it."""
     driver = Driver(module, plan)
     driver(rewrite)
-    return driver.log
+    return driver.finish()
 
 
 def nodes(module: fx.GraphModule) -> dict[str, fx.Node]:

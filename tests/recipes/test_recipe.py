@@ -10,7 +10,6 @@ import pytest
 
 from sapool import recipes
 from sapool.catalogue.data_sets import DATA_SETS
-from sapool.classify.published import published_accuracy, table
 from sapool.errors import RecipeError
 from sapool.recipes.reading import flat, read_recipe, schema, to_toml
 from sapool.recipes.settings import Data
@@ -65,6 +64,7 @@ def test_extends_merges_section_by_section_through_files(tmp_path):
     (tmp_path / "b.toml").write_text('extends = "a.toml"\narchitecture = "resnet18-lip-1222"\n[train]\nepochs = 7\n')
     recipe = read_recipe(str(tmp_path / "b.toml"), ["optimizer.lr=0.5"])
     assert (recipe.title, recipe.architecture, recipe.dialect) == ("b", "resnet18-lip-1222", "paper")
+    assert recipe.select == "test"
     assert (recipe.train.epochs, recipe.train.batch_size, recipe.data.name) == (7, 8, "stl10")
     assert (recipe.optimizer.nesterov, recipe.optimizer.momentum, recipe.optimizer.lr) == (True, 0.9, 0.5)
 
@@ -87,6 +87,9 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path):
         ("schedule.warmup_epochs=6", r"leaves nothing of train.epochs \(6\)"),
         ('acknowledge=["one-tokn"]', r"there is no diagnostic 'one-tokn'.*Did you mean 'one-token'"),
         ("data.std=[0.5, 0, 0.5]", "expected positive numbers"),
+        ("train.devices=0", "expected how many devices, or the different numbers of some, such as 0,1, not 0"),
+        ("train.devices=0,0", "different numbers of some"),
+        ("train.devices=-1", "different numbers of some"),
     ],
 )
 def test_wrong_overrides(override, said):
@@ -108,12 +111,14 @@ def test_a_data_set_brings_its_own_settings(name):
     assert Data.model_validate({"name": name, "image_size": 64}).image_size == 64
 
 
-def test_published_accuracy_for_published_settings_only():
-    assert len(table()) == 127
-    recipe = read_recipe("stl10", ["architecture=mobilenet-lip-2222121"])
-    assert published_accuracy(recipe) == 0.6823
-    long = ["architecture=resnet18-nlp-2222", "data.image_size=224", "train.epochs=600"]
-    assert published_accuracy(read_recipe("stl10", long)) == 0.8337
-    for other in ("train.epochs=301", "train.seed=1", "optimizer.lr=0.02", "data.image_size=100", "train.ema=0.9"):
-        assert published_accuracy(read_recipe("stl10", ["architecture=mobilenet-lip-2222121", other])) is None
-    assert published_accuracy(read_recipe("digits")) is None
+@pytest.mark.parametrize(
+    ("given", "devices", "processes"),
+    [("2", 2, 2), ("0,1", (0, 1), 2), ("[3]", (3,), 1), ("1,3,2", (1, 3, 2), 3)],
+)
+def test_devices_are_counted_or_numbered(given, devices, processes, tmp_path):
+    recipe = read_recipe("digits", [f"train.devices={given}"])
+    assert (recipe.train.devices, recipe.train.processes) == (devices, processes)
+    saved = tmp_path / "recipe.toml"
+    saved.write_text(to_toml(recipe), encoding="utf-8")
+    assert read_recipe(str(saved)).train.devices == devices
+    jsonschema.Draft202012Validator(schema()).validate(tomllib.loads(saved.read_text()))

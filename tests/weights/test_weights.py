@@ -16,7 +16,6 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 
 import sapool
-from sapool.compiler import assemble
 from sapool.errors import WeightsError
 from tests.reference import RECORDS, name, weights
 
@@ -326,7 +325,7 @@ def test_published_names_map_one_to_one(record: dict[str, Any]) -> None:
     with torch.device("meta"):
         state = {key: torch.empty(shape) for key, shape in record["state_dict"].items()}
         architecture = sapool.parse(record["architecture"])
-        module, _, _ = assemble(architecture, num_classes=record["num_classes"], dialect="paper")
+        module = sapool.compile(architecture, num_classes=record["num_classes"], dialect="paper")
     converted = sapool.convert_reference_state_dict(state, record["architecture"])
     assert shapes(converted) == shapes(module.state_dict())
     # Tensors are handed on as they are, each once.

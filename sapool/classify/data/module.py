@@ -42,11 +42,15 @@ class DataModule(L.LightningDataModule):
             kept, held = _split(everything, opened.train.labels, recipe)
             self.selection = Samples(opened.train, held.tolist(), fixed, normalise, None)
         self.train = Samples(opened.train, kept.tolist(), random, normalise, seed)
-        processes = recipe.train.devices * recipe.train.nodes
-        if len(kept) < recipe.train.batch_size * processes:
+        processes, size = recipe.train.processes, recipe.train.batch_size
+        if len(kept) < size * processes:
             raise InputError(
-                f"{len(kept)} training images don't fill a batch of {recipe.train.batch_size * processes}; "
-                "lower train.batch_size"
+                f"{len(kept)} training images don't fill a batch of {size * processes}; lower train.batch_size"
+            )
+        if not recipe.train.drop_last and len(kept) // processes % size == 1:
+            raise InputError(
+                f"{len(kept)} training images leave one for the last batch of {size}, and batch norm needs two; choose "
+                "another train.batch_size, or train.drop_last=true"
             )
 
     def train_dataloader(self) -> Loader:
@@ -55,8 +59,7 @@ class DataModule(L.LightningDataModule):
         order: DistributedSampler[object] = DistributedSampler(
             self.train, world, rank, shuffle=True, seed=train.seed, drop_last=world > 1
         )
-        # A last batch of one image would leave batch norm nothing to average.
-        return self._loader(self.train, order, limit=train.steps_per_epoch, drop_last=True)
+        return self._loader(self.train, order, limit=train.steps_per_epoch, drop_last=train.drop_last)
 
     def val_dataloader(self) -> Loader:
         return self._evaluation(self.selection)

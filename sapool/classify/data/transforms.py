@@ -44,7 +44,7 @@ def evaluation_steps(data: Data) -> list[nn.Module]:
     """Resize (squeezing square data sets' images, keeping others' proportions) and centre crop."""
     size = data.image_size
     if data.augment == "resized_crop":
-        return [v2.Resize(round(size / DATA_SETS[data.name].crop_ratio)), v2.CenterCrop(size)]
+        return [v2.Resize(round(size / data.crop_ratio)), v2.CenterCrop(size)]
     return [v2.Resize((size, size))]
 
 

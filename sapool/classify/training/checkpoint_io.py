@@ -12,7 +12,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from sapool.errors import InputError
 from sapool.runs.failures import unwritable
 from sapool.weights.atomic import replacing
-from sapool.weights.transfer import read_checkpoint
+from sapool.weights.files import read_checkpoint
 
 
 class WholeFileCheckpointIO(CheckpointIO):

@@ -14,10 +14,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from sapool.classify.data.loading import Batch
 from sapool.classify.data.transforms import mixing
 from sapool.classify.training.optimizers import make_optimizer, make_schedule
-from sapool.compiler import compile
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
 from sapool.runs.failures import loss_is_no_number
+from sapool.runs.networks import compile_network
 
 SELECTION_NAMES = {"val": "val", "test": "selected_on_test"}
 """How metrics of the images that choose the best epoch are called. Those chosen on the test set say so."""
@@ -25,13 +25,8 @@ SELECTION_NAMES = {"val": "val", "test": "selected_on_test"}
 
 def build_model(recipe: Recipe, classes: int, *, resuming: bool = False) -> CompiledModel:
     """The recipe's model; its weights come from the checkpoint where a run is resumed."""
-    model = compile(
-        recipe.architecture,
-        num_classes=classes,
-        dialect=recipe.dialect,
-        weights=None if resuming else recipe.weights,
-        image_size=recipe.data.image_size,
-    )
+    weights = None if resuming else recipe.weights
+    model = compile_network(recipe, weights=weights, num_classes=classes, image_size=recipe.data.image_size)
     if recipe.train.channels_last:
         model.to(memory_format=torch.channels_last)
     return model
@@ -46,7 +41,7 @@ class Classification(L.LightningModule):
     def __init__(self, model: CompiledModel, recipe: Recipe) -> None:
         super().__init__()
         self.model, self.recipe = model, recipe
-        classes = model.plan.num_classes
+        classes = model.plan.options.num_classes
         self.selection = SELECTION_NAMES[recipe.select]
         self.metrics = nn.ModuleDict()
         for part in ("train", self.selection, "test"):

@@ -89,12 +89,13 @@ def _callbacks(settings: Train) -> list[Callback]:
 
 
 def _settings(settings: Train) -> dict[str, Any]:
-    many = settings.devices * settings.nodes > 1 or settings.strategy != "auto"
+    many = settings.processes > 1 or settings.strategy != "auto"
     on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
     own_sync = settings.sync_batchnorm and many and on_cpu
     return {
         "accelerator": settings.accelerator,
-        "devices": settings.devices,
+        # Numbers are GPUs'; on the CPU there are as many processes.
+        "devices": settings.processes // settings.nodes if on_cpu else _listed(settings.devices),
         "num_nodes": settings.nodes,
         "strategy": settings.strategy,
         "precision": settings.precision,
@@ -107,6 +108,10 @@ def _settings(settings: Train) -> dict[str, Any]:
         "log_every_n_steps": settings.log_every,
         "use_distributed_sampler": False,  # the data module has its own
     }
+
+
+def _listed(devices: int | tuple[int, ...]) -> int | list[int]:
+    return devices if isinstance(devices, int) else list(devices)
 
 
 @contextmanager

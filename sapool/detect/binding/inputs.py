@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from sapool.detect.binding.families import SIZES
-from sapool.detect.binding.model import MEAN
+from sapool.detect.binding.model import in_bytes
 from sapool.detect.data.coco import AnnotatedImages, BoxDataset
 from sapool.errors import InputError
 from sapool.recipes.detection import DetectionRecipe
@@ -65,6 +65,9 @@ def bind_inputs(config: Config, recipe: DetectionRecipe, dataset: BoxDataset, si
     for part in ("model", "train_dataloader", "val_dataloader", "test_dataloader", "custom_hooks"):
         for transform in _walk(config.get(part)):
             _bind_transform(transform, before, size, divisor)
+            if transform["type"] == "Expand":
+                # The fill is the mean that is subtracted later; `to_rgb` turns it round for images that are blue first.
+                transform.update(mean=in_bytes(recipe.data.mean), to_rgb=True)
 
 
 def _leaf(data_set: ConfigDict) -> ConfigDict:
@@ -131,9 +134,6 @@ def _bind_transform(transform: ConfigDict, before: Size, size: Size, divisor: in
     name = transform["type"]
     if name == "LoadImageFromFile":
         transform.type = "LoadWholeImage"
-    if name == "Expand":
-        # The fill is the mean that is subtracted later; `to_rgb` turns it round for images that are blue first.
-        transform.update(mean=list(MEAN), to_rgb=True)
     if name == "BatchSyncRandomResize":
         transform.size_divisor = max(divisor, int(transform.get("size_divisor", 32)))
     place = SIZES.get(name)

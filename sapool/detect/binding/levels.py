@@ -17,7 +17,7 @@ from mmengine.config import ConfigDict
 from sapool.detect.binding.families import NECKS, REFINERS, Neck
 from sapool.errors import InputError, did_you_mean
 from sapool.model import CompiledModel
-from sapool.passes.verify import Feature
+from sapool.passes.measure import Feature
 
 Number = int | float
 
@@ -35,7 +35,9 @@ class Level:
     stride: tuple[Number, Number]
 
 
-def choose_outputs(features: Sequence[Feature], count: int, wanted: Sequence[int] | None, text: str) -> tuple[int, ...]:
+def choose_outputs(
+    features: Sequence[Feature], count: int, wanted: Sequence[int] | None, text: str, *, stages_only: bool = False
+) -> tuple[int, ...]:
     """Indices of the maps that feed the neck: those wanted, or the deepest map of each of the `count` smallest sizes.
 
     Args:
@@ -43,13 +45,18 @@ def choose_outputs(features: Sequence[Feature], count: int, wanted: Sequence[int
         count: how many the neck takes.
         wanted: the recipe's choice, or None.
         text: the architecture, for messages.
+        stages_only: choose among the stages' maps, and not that of a last convolution.
 
     Raises:
         InputError: an index that doesn't exist, too many or too few, or maps that don't shrink.
     """
     maps = ", ".join(f"{index}: {feature.name} 1/{feature.reduction}" for index, feature in enumerate(features))
     if wanted is None:
-        deepest = {feature.reduction: index for index, feature in enumerate(features)}
+        deepest = {
+            feature.reduction: index
+            for index, feature in enumerate(features)
+            if not stages_only or feature.name.startswith("stage")
+        }
         chosen = tuple(deepest[reduction] for reduction in sorted(deepest)[-count:])
         if len(chosen) < count:
             raise InputError(

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 
-from sapool.compiler import compile
 from sapool.detect.binding.families import BOX_HEADS, EXTRACTORS, FINEST_SCALE, HEADS, ROI_HEADS, Head
 from sapool.detect.binding.levels import (
     Level,
@@ -21,11 +20,9 @@ from sapool.detect.binding.levels import (
     necks_of,
 )
 from sapool.errors import InputError, did_you_mean
-from sapool.passes.verify import Feature
+from sapool.passes.measure import Feature
 from sapool.recipes.detection import DetectionRecipe
-
-# ImageNet's, which the published weights of every backbone were trained with; in bytes, red first.
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+from sapool.runs.networks import compile_network
 
 
 @dataclass(frozen=True)
@@ -75,12 +72,20 @@ def bind_model(config: Config, recipe: DetectionRecipe, classes: int, size: tupl
     dense = list(_dense_heads(model))
     necks = necks_of(model)
     with torch.device("meta"):
-        network = compile(recipe.architecture, dialect=recipe.dialect, features_only=True)
+        network = compile_network(recipe, features_only=True, out_indices=None)
     indices = choose_outputs(
-        network.feature_info, count_inputs(model), recipe.detector.out_indices, recipe.architecture
+        network.feature_info,
+        count_inputs(model),
+        recipe.detector.out_indices,
+        recipe.architecture,
+        stages_only=recipe.detector.stages_only,
     )
     features = tuple(network.feature_info[index] for index in indices)
     bind_necks(necks, features, recipe.architecture)
+    if recipe.detector.neck_channels is not None:
+        _choose_channels(necks, "neck_channels", recipe.detector.neck_channels)
+    if recipe.detector.head_channels is not None:
+        _choose_channels([head for _, head in dense], "head_channels", recipe.detector.head_channels)
     # Images are padded to whole cells of the deepest map: poolings would drop a last part of one.
     divisor = max(feature.reduction for feature in features)
     fixed = any(HEADS[head.type].fixed for _, head in dense)
@@ -92,13 +97,37 @@ def bind_model(config: Config, recipe: DetectionRecipe, classes: int, size: tupl
     _set_classes(model, classes)
     model.backbone = _backbone(recipe, indices)
     model.data_preprocessor.update(
-        mean=list(MEAN), std=list(STD), bgr_to_rgb=True, rgb_to_bgr=False, pad_size_divisor=divisor
+        mean=in_bytes(recipe.data.mean),
+        std=in_bytes(recipe.data.std),
+        bgr_to_rgb=True,
+        rgb_to_bgr=False,
+        pad_size_divisor=divisor,
     )
     # Weights of the base as a whole no longer fit; those of its backbone went with it.
     for name in ("init_cfg", "pretrained"):
         model.pop(name, None)
     heads = tuple((place, str(head.type), HEADS[head.type].family) for place, head in dense)
     return Binding(features, indices, tuple(levels), heads, divisor)
+
+
+def in_bytes(values: Sequence[float]) -> list[float]:
+    """Means or deviations of pixels between 0 and 1, for pixels that are bytes."""
+    return [round(255 * value, 4) for value in values]
+
+
+def _choose_channels(parts: Sequence[ConfigDict], setting: str, channels: Sequence[int]) -> None:
+    """Gives the first part other channels than the base does.
+
+    Raises:
+        InputError: it has no list of as many.
+    """
+    given = parts[0].get("out_channels") if parts else None
+    if not isinstance(given, (list, tuple)):
+        what = f"{parts[0].type} has" if parts else "the base has"
+        raise InputError(f"detector.{setting}: {what} no channels to choose for each level")
+    if len(given) != len(channels):
+        raise InputError(f"detector.{setting}: {parts[0].type} takes {len(given)} numbers, not {len(channels)}")
+    parts[0].out_channels = list(channels)
 
 
 def _up(pixels: int, divisor: int) -> int:
@@ -121,6 +150,8 @@ def _backbone(recipe: DetectionRecipe, indices: tuple[int, ...]) -> ConfigDict:
         norm_eval=recipe.detector.norm_eval,
         dialect=recipe.dialect,
     )
+    if recipe.plan is not None:
+        bound.plan = recipe.plan
     if recipe.weights is not None:
         bound.init_cfg = ConfigDict(type="Pretrained", checkpoint=recipe.weights)
     return bound

@@ -41,7 +41,7 @@ def bind_training(config: Config, recipe: DetectionRecipe, work_dir: Path) -> No
     hooks = config.default_hooks
     hooks.checkpoint = ConfigDict(
         type="CheckpointHook",
-        interval=1,
+        interval=settings.save_every,
         # mmengine removes an old checkpoint before it writes the new one.
         max_keep_ckpts=2,
         save_best=BEST,

@@ -1,0 +1,126 @@
+"""Where a graph comes from: a backbone that is built by its name, or one that the caller brings; traced and surveyed.
+
+Graph and survey of a named backbone are the same for every model made of it, whatever its weights, its classes and its
+images. So they are made once, without data, and each model gets a copy of the graph over modules of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import lru_cache
+
+import torch
+from torch import Tensor, fx, nn
+
+from sapool.analysis.shapes import ShapeError, image, propagate
+from sapool.analysis.survey import survey
+from sapool.analysis.trace import keep_order, trace
+from sapool.catalogue.backbones import BACKBONES
+from sapool.catalogue.builders import build
+from sapool.errors import InputError
+from sapool.ir.survey import Survey
+
+_KEPT, _CLASSES = 64, 1000
+
+
+class Source:
+    """A traced backbone.
+
+    Attributes:
+        name: for messages.
+        survey: what was found in it.
+
+    Raises:
+        InputError: there is no such backbone, or it can't be traced or rewritten; says why.
+    """
+
+    name: str
+    survey: Survey
+
+    def graph(self, num_classes: int) -> fx.GraphModule:
+        """The backbone's graph with weights on the current default device, to be rewritten in place."""
+        raise NotImplementedError
+
+
+class Named(Source):
+    """A backbone of the catalogue, or of timm."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        entry = BACKBONES.get(name)
+        # Someone may register another builder under a name.
+        self.template, self.survey = _template(name, entry.target if entry else "")
+
+    def graph(self, num_classes: int) -> fx.GraphModule:
+        if num_classes == _CLASSES and torch.get_default_device().type == "meta":
+            return copy.deepcopy(self.template)
+        module = build(self.name, num_classes)
+        if _has_constants(self.template):
+            return trace(module, self.name)  # tensors that a forward makes belong to the trace
+        for path, child in self.template.named_modules():
+            if path and not _has(module, path):  # tracing puts modules in the place of functional dropouts
+                module_at(module, path.rpartition(".")[0]).add_module(path.rpartition(".")[2], copy.deepcopy(child))
+        traced = fx.GraphModule(module, copy.deepcopy(self.template.graph), class_name=type(module).__name__)
+        keep_order(traced, module)
+        return traced
+
+
+class Given(Source):
+    """The caller's own backbone. A copy of it is traced, once; its graph can be taken once."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.name = type(module).__name__
+        self.traced = trace(copy.deepcopy(module), self.name)
+        self.survey = survey(self.traced, self.name)
+
+    def graph(self, num_classes: int) -> fx.GraphModule:
+        return self.traced
+
+    def classes(self, size: tuple[int, int], *, features_only: bool) -> int:
+        """How many classes it tells apart; 0 where it doesn't, and only maps are wanted.
+
+        Raises:
+            InputError: it doesn't take such images, or doesn't classify.
+        """
+        try:
+            (values,) = propagate(self.traced, size)
+        except ShapeError as error:
+            sides = "x".join(map(str, size))
+            raise InputError(f"{self.name} doesn't take images of {sides}: {error} (image_size)") from None
+        returned = values[self.traced.graph.output_node().name]
+        if isinstance(returned, Tensor) and returned.dim() == 2:
+            return int(returned.shape[1])
+        if features_only:
+            return 0
+        raise InputError(
+            f"{self.name} doesn't return (N, classes): with features_only=True its stages' maps are returned"
+        )
+
+    def channels(self) -> int:
+        """How many channels its images have."""
+        return int(image(self.traced, 1).shape[1])
+
+
+@lru_cache(_KEPT)
+def _template(name: str, target: str) -> tuple[fx.GraphModule, Survey]:
+    """A named backbone's graph, without data, and what was found in it."""
+    with torch.device("meta"):
+        traced = trace(build(name, _CLASSES), name)
+    return traced, survey(traced, name, BACKBONES.get(name))
+
+
+def _has_constants(module: fx.GraphModule) -> bool:
+    return any(node.op == "get_attr" and "_tensor_constant" in str(node.target) for node in module.graph.nodes)
+
+
+def _has(module: nn.Module, path: str) -> bool:
+    try:
+        module.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
+
+
+def module_at(module: nn.Module, path: str) -> nn.Module:
+    """The submodule at a path, the module itself at ""."""
+    return module.get_submodule(path) if path else module

@@ -1,0 +1,72 @@
+"""The catalogue of file formats that a model can be written in. No torch: a suffix is checked before torch loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sapool.catalogue.registry import Registry
+from sapool.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        name: of the format.
+        suffixes: of its files.
+        summary: what such a file holds, for help texts.
+        target: `module:function` that writes one, given a model and a path.
+        weights: whether a file holds weights, so that the model must have some.
+        rank: where it stands in listings.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    summary: str
+    target: str
+    weights: bool = False
+    rank: int = 100
+
+
+FORMATS: Registry[Format] = Registry(
+    "format", decorator="register_format", entry=Format, group="sapool.formats", modules=("sapool.export",)
+)
+"""Every format by its name, in the order of listings."""
+
+
+def register_format(
+    name: str, *, suffixes: tuple[str, ...], summary: str, weights: bool = False, rank: int = 100
+) -> Callable[[F], F]:
+    """Declares a file format: decorates a function that writes a model to a path.
+
+    Args:
+        name: of the format.
+        suffixes: of its files; the longest that fits a file's name decides.
+        summary: what such a file holds.
+        weights: whether a file holds weights.
+        rank: where it stands in listings.
+
+    Raises:
+        ValueError: the name is taken, or can't be one.
+    """
+    return FORMATS.register(name, suffixes=suffixes, summary=summary, weights=weights, rank=rank)
+
+
+def format_of(path: str | Path) -> Format:
+    """The format that a file's suffix says.
+
+    Raises:
+        InputError: there is none.
+    """
+    name = Path(path).name
+    fitting = [(len(suffix), entry) for entry in FORMATS.values() for suffix in entry.suffixes if name.endswith(suffix)]
+    if not fitting:
+        *most, last = [entry.suffixes[0] for entry in FORMATS.values()]
+        raise InputError(f"{path}: the suffix says what is written; expected {', '.join(most)} or {last}")
+    return max(fitting, key=lambda pair: pair[0])[1]

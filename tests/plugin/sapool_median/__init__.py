@@ -1,0 +1,1 @@
+"""What a package from outside brings to sapool."""
