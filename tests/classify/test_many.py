@@ -64,6 +64,7 @@ def equal(two: Path, one: Path, tolerance: float) -> None:
         )
 
 
+@pytest.mark.slow
 def test_two_processes_compute_what_one_does(tmp_path):
     """In double precision, where rounding can't hide what differs."""
     for name, settings in (("one", ONE), ("two", TWO)):
@@ -71,6 +72,7 @@ def test_two_processes_compute_what_one_does(tmp_path):
     equal(tmp_path / "two", tmp_path / "one", 1e-9)
 
 
+@pytest.mark.slow
 def test_in_single_precision_curves_part_by_rounding_alone(two, tmp_path):
     """Training amplifies rounding by half an order of magnitude a step here, so four steps are compared."""
     sapoolc("train", *RUN, *ONE, "train.epochs=1", "--run-dir", tmp_path / "one")
@@ -79,6 +81,7 @@ def test_in_single_precision_curves_part_by_rounding_alone(two, tmp_path):
     assert curve(two, "train_loss_step")[:4] == pytest.approx(theirs, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_resume_exactly(two, tmp_path):
     folder = tmp_path / "stopped"
     sapoolc("train", *RUN, *TWO, "--run-dir", folder, fault="interrupt:1:1", code=130)
@@ -89,6 +92,7 @@ def test_two_processes_resume_exactly(two, tmp_path):
         assert differences(a[part], b[part], part) == []
 
 
+@pytest.mark.slow
 def test_torchrun_needs_and_uses_one_folder(two, tmp_path):
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29541")
     said = sapoolc("train", *RUN, *TWO, "--run-dir", tmp_path / "run", launcher=launcher)

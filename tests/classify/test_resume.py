@@ -23,7 +23,7 @@ def whole(tmp_path_factory) -> Path:
 def same(a: Path, b: Path) -> None:
     for name in ("last.ckpt", "best.ckpt"):
         one, other = checkpoint(a / name), checkpoint(b / name)
-        # Everything that training computes: weights, their average and its counter, optimiser, schedule.
+        # Everything that training computes: weights, their average and its counter, optimizer, schedule.
         for part in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
             assert one[part], part
             assert differences(one[part], other[part], part) == []
@@ -44,6 +44,7 @@ def test_two_runs_of_one_seed_are_bit_identical_with_any_number_of_workers(whole
     assert metrics(whole) == metrics(tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(whole, tmp_path):
     train(tmp_path / "other", "train.seed=1")
     assert differences(
@@ -51,7 +52,7 @@ def test_another_seed_is_another_run(whole, tmp_path):
     )
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_inside_an_epoch_and_resumed(whole, tmp_path, workers):
     folder = tmp_path / "killed"
     train(folder, f"data.workers={workers}", fault="kill:1:3", code=-9)
@@ -61,6 +62,7 @@ def test_killed_inside_an_epoch_and_resumed(whole, tmp_path, workers):
     assert metrics(folder) == metrics(whole)
 
 
+@pytest.mark.slow
 def test_killed_between_checkpoints_inside_an_epoch(whole, tmp_path):
     folder = tmp_path / "killed"
     train(folder, "train.checkpoint_every=2", fault="kill:1:5", code=-9)
@@ -69,6 +71,7 @@ def test_killed_between_checkpoints_inside_an_epoch(whole, tmp_path):
     same(whole, folder)
 
 
+@pytest.mark.slow
 def test_killed_before_the_first_checkpoint(whole, tmp_path):
     folder = tmp_path / "killed"
     train(folder, fault="kill:0:2", code=-9)
@@ -77,7 +80,9 @@ def test_killed_before_the_first_checkpoint(whole, tmp_path):
     same(whole, folder)
 
 
-@pytest.mark.parametrize(("signal", "code"), [("interrupt", 130), ("terminate", 143)])
+@pytest.mark.parametrize(
+    ("signal", "code"), [("interrupt", 130), pytest.param("terminate", 143, marks=pytest.mark.slow)]
+)
 def test_told_to_stop_inside_an_epoch_and_resumed_elsewhere(whole, tmp_path, signal, code):
     folder = tmp_path / "stopped"
     said = train(folder, fault=f"{signal}:1:2", code=code)
@@ -92,6 +97,7 @@ def test_told_to_stop_inside_an_epoch_and_resumed_elsewhere(whole, tmp_path, sig
     assert metrics(moved) == expected
 
 
+@pytest.mark.slow
 def test_stopped_at_the_end_of_an_epoch(whole, tmp_path):
     folder = tmp_path / "stopped"
     train(folder, fault="interrupt:0:5", code=130)

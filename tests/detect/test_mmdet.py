@@ -66,6 +66,7 @@ def script(name: str, *words: object) -> str:
     return "".join(command(TOOLS / name, *words, program=(sys.executable,)))
 
 
+@pytest.mark.slow
 def test_a_users_own_config_trains_resumes_and_is_tested_by_mmdets_scripts(data, tmp_path):
     base = str(TOOLS.parent / "configs/ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py")
     config = tmp_path / "own.py"
@@ -84,6 +85,7 @@ def test_a_users_own_config_trains_resumes_and_is_tested_by_mmdets_scripts(data,
     assert "backbone.layer1.0.conv1.weight" in state
 
 
+@pytest.mark.slow
 def test_a_written_config_trains_with_mmdets_script(data, tmp_path):
     file = tmp_path / "config.py"
     out, _ = command("train", "ssd-digits", *overrides(data), "train.epochs=1", "--dry-run", "-o", file)
@@ -109,6 +111,7 @@ def test_compiling_a_recipe_writes_the_same_config(data, tmp_path):
     assert one.read_text() == other.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["faster_rcnn", "rtmdet"])
 def test_shipped_recipes_compile_without_their_data(name, tmp_path):
     out, _ = command("compile", name, "-o", tmp_path / "config.py")

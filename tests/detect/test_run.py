@@ -37,8 +37,8 @@ def losses(said: str) -> list[float]:
     ("recipe", "epochs", "more"),
     [
         ("ssd-digits", 14, ()),
-        ("faster_rcnn", 4, ("optimizer.name=adamw", "optimizer.lr=1e-3")),
-        ("yolov3-mmdet", 6, ("optimizer.name=adamw", "optimizer.lr=1e-3")),
+        pytest.param("faster_rcnn", 4, ("optimizer.name=adamw", "optimizer.lr=1e-3"), marks=pytest.mark.slow),
+        pytest.param("yolov3-mmdet", 6, ("optimizer.name=adamw", "optimizer.lr=1e-3"), marks=pytest.mark.slow),
     ],
 )
 def test_loss_falls_by_half_without_a_number_set_by_hand(recipe, epochs, more, data, tmp_path):
