@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 
 class InputError(ValueError):
@@ -20,6 +21,29 @@ class RecipeError(InputError):
 
 class WeightsError(InputError):
     """A file of weights is unreadable, or doesn't belong to the model."""
+
+
+class MissingExtraError(InputError, ImportError):
+    """Packages that an installation may leave out are needed, and aren't installed."""
+
+
+def require_extra(extra: str, purpose: str, packages: Iterable[str]) -> None:
+    """Makes sure that the packages of an extra are installed; imports none of them.
+
+    Args:
+        extra: of this project, as pip takes it.
+        purpose: what needs it; starts the sentence.
+        packages: as they are imported.
+
+    Raises:
+        MissingExtraError: some aren't installed.
+    """
+    absent = [name for name in packages if find_spec(name) is None]
+    if absent:
+        raise MissingExtraError(
+            f"{purpose} needs {', '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} not installed; install "
+            f'what it needs with: pip install "sapool[{extra}]"'
+        )
 
 
 class WorkError(RuntimeError):

@@ -31,12 +31,12 @@ def build(backbone: str, num_classes: int) -> nn.Module:
         with _Uninitialized():
             return _build(backbone, num_classes)
     except NotImplementedError:  # some builders compute with tensors, which meta ones can't do
-        with torch.device("cpu"):
+        with torch.device("cpu"), _Uninitialized(parameters=True):
             return _build(backbone, num_classes).to("meta")
 
 
 class _Uninitialized(TorchFunctionMode):
-    """Spares tensors without data their initial values, which torch would work out at length."""
+    """Spares tensors without data their initial values, which torch would work out at length; or all parameters."""
 
     _FILLERS = frozenset(
         (
@@ -45,12 +45,16 @@ class _Uninitialized(TorchFunctionMode):
         )
     )
 
+    def __init__(self, *, parameters: bool = False) -> None:
+        super().__init__()
+        self.parameters = parameters
+
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if getattr(func, "__name__", "") in self._FILLERS:
             tensor = args[0] if args else (kwargs or {}).get("tensor")
-            if isinstance(tensor, Tensor) and tensor.is_meta:
+            if isinstance(tensor, nn.Parameter if self.parameters else Tensor) and (self.parameters or tensor.is_meta):
                 return tensor
         return func(*args, **(kwargs or {}))
 

@@ -9,21 +9,9 @@ Raises (on import): MissingExtraError, the packages of the extra `detect` aren't
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from sapool.errors import require_extra
 
-from sapool.errors import InputError
-
-
-class MissingExtraError(InputError, ImportError):
-    """The packages that detection needs aren't installed."""
-
-
-_absent = [name for name in ("mmcv", "mmengine", "mmdet", "pycocotools") if find_spec(name) is None]
-if _absent:
-    raise MissingExtraError(
-        f"detection needs {', '.join(_absent)}, which {'is' if len(_absent) == 1 else 'are'} not installed; install "
-        'what it needs with: pip install "sapool[detect]"'
-    )
+require_extra("detect", "detection", ("mmcv", "mmengine", "mmdet", "pycocotools"))
 
 # Before anything imports mmdet, whose modules look for mmcv's operators when they are imported.
 from sapool.detect.mmcv_ops import extension  # noqa: E402
@@ -40,4 +28,4 @@ allow_history()
 apply_repairs()
 register()
 
-__all__ = ["LoadWholeImage", "MissingExtraError", "SapoolBackbone"]
+__all__ = ["LoadWholeImage", "SapoolBackbone"]

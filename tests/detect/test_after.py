@@ -1,10 +1,8 @@
-"""What follows training: figures, boxes, maps; the doctor; and everything without the extra."""
+"""What follows training: figures, boxes, maps; and the doctor."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from PIL import Image
 
 from sapool.cli import doctor
 from sapoolc import main
-from tests.detect.support import ENVIRONMENT, command, overrides
+from tests.detect.support import command, overrides
 
 
 @pytest.fixture(scope="module")
@@ -130,53 +128,3 @@ def test_doctor_names_what_clashes(versions, said, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert said in out
     assert "detection won't run" in out
-
-
-# Without the extra
-
-BLOCKED = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"mmcv", "mmdet", "mmengine", "pycocotools"}:
-            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
-sys.meta_path.insert(0, Block())
-import importlib.util
-real = importlib.util.find_spec
-def find_spec(name, package=None):
-    return None if name in {"mmcv", "mmdet", "mmengine", "pycocotools"} else real(name, package)
-importlib.util.find_spec = find_spec
-from sapoolc import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def without(*words: object, code: int) -> tuple[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCKED, *map(str, words)], env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout, done.stderr
-
-
-@pytest.mark.parametrize(
-    "words", [("train", "ssd-digits"), ("train", "ssd-digits", "--dry-run"), ("compile", "faster_rcnn", "-o", "c.py")]
-)
-def test_detection_says_what_to_install(words):
-    out, err = without(*words, code=2)
-    assert out == ""
-    assert 'pip install "sapool[detect]"' in err
-    assert len(err.strip().splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    "words",
-    [("list", "recipes"), ("schema",), ("compile", "resnet18-lip-2222", "--image-size", "64")],
-)
-def test_everything_else_works_without(words):
-    assert without(*words, code=0)[1] == ""
-
-
-def test_recipes_are_read_without(tmp_path):
-    _, err = without("train", "ssd-digits", "detector.bas=x", code=2)
-    assert "Did you mean 'detector.base'?" in err
