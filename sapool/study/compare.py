@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from sapool.classify.checkpoints import best_checkpoint, narrow_like
 from sapool.compiler import compile
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
@@ -109,6 +110,8 @@ def _read(folder: Path) -> ComparedRun:
         model = compile(
             recipe.architecture, num_classes=classes, dialect=recipe.dialect, image_size=recipe.data.image_size
         )
+        if summary.get("pruned"):
+            narrow_like(model, best_checkpoint(folder, recipe))
     whole = total(costs(model, model.plan))
     return ComparedRun(
         run=folder.name,
