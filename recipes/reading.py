@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from sapool import recipes
 from sapool.errors import InputError, RecipeError, did_you_mean
+from sapool.ir.plan_file import is_plan_file
 from sapool.recipes.detection import DetectionRecipe
 from sapool.recipes.settings import Recipe
 
@@ -108,6 +109,9 @@ def _load(source: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
     if name in extended_by:
         raise RecipeError(f"{source} extends itself: {' -> '.join([*extended_by, name])}")
     data = _parse(_read(source) if is_path else recipes.text(source), source)
+    network = data.get("architecture")
+    if is_path and isinstance(network, str) and is_plan_file(network):  # beside the recipe
+        data["architecture"] = str(Path(source).parent / Path(network).expanduser())
     base = data.pop("extends", None)
     if base is None:
         return data

@@ -20,6 +20,7 @@ from pydantic import (
 from sapool.catalogue.data_sets import DATA_SETS, Augmentation
 from sapool.catalogue.diagnostics import CODES, check_codes
 from sapool.grammar import parse
+from sapool.ir.plan_file import EarlierPlan, from_json, is_plan_file, read_text
 
 Channels = tuple[float, float, float]
 
@@ -223,10 +224,32 @@ class NetworkRecipe(Section):
     """
 
     title: str = Field("run", exclude=True)
-    architecture: str = Field(description="an architecture string")
+    architecture: str = Field(description="an architecture string, or the file of a plan (.json)")
     dialect: Literal["torchvision", "paper"] = Field(
         "torchvision", description="paper for the published network where the two differ"
     )
+
+    plan: str | None = Field(
+        None, description="the plan itself, as JSON, where it isn't what the architecture says; taken from its file"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _planned(cls, value: Any) -> Any:
+        """A plan's file in place of an architecture is kept as what is in it."""
+        if not isinstance(value, dict) or not isinstance(file := value.get("architecture"), str):
+            return value
+        text = value.get("plan")
+        if is_plan_file(file):
+            text = read_text(file)
+        if not isinstance(text, str):
+            return value
+        found = from_json(text, file if is_plan_file(file) else "plan")
+        dialect = found.options["dialect"] if isinstance(found, EarlierPlan) else found.options.dialect
+        given = {"dialect": dialect, **value}
+        if given["dialect"] != dialect:
+            raise ValueError(f"dialect: the plan is of the {dialect} dialect, not of '{given['dialect']}'")
+        return {**given, "architecture": found.architecture, "plan": text}
 
     @field_validator("architecture")
     @classmethod

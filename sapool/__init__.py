@@ -33,7 +33,7 @@ class _Checkout:
 
 
 if not (_HERE / "grammar").is_dir():
-    sys.meta_path.append(_Checkout)
+    sys.meta_path.insert(0, _Checkout)
 
 if TYPE_CHECKING:
     from sapool.catalogue.backbones import register_backbone as register_backbone

@@ -55,7 +55,16 @@ def read_plan(path: str | Path) -> Plan:
     Raises:
         InputError: it isn't a plan, or can't be read.
     """
-    found = from_json(read_text(path), str(path))
+    return plan_from_json(read_text(path), str(path))
+
+
+def plan_from_json(text: str, source: str = "this") -> Plan:
+    """The plan that a JSON text holds, of this version or an earlier one; `source` is for messages.
+
+    Raises:
+        InputError: it isn't a plan.
+    """
+    found = from_json(text, source)
     return _renewed(found) if isinstance(found, EarlierPlan) else found
 
 

@@ -65,7 +65,8 @@ def imported(tree: ast.AST, *, at_once: bool = False) -> set[str]:
     while todo:
         node = todo.pop()
         if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            found = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= found if found <= FILES.keys() else {node.module, *found}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         lazy = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))

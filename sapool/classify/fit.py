@@ -27,7 +27,6 @@ from sapool.classify.checkpoints import BEST, LAST, best_checkpoint, last_checkp
 from sapool.classify.data.module import DataModule
 from sapool.classify.published import PRACTICE, compare_with_published
 from sapool.classify.training.callbacks import CheckpointCallback
-from sapool.classify.training.checkpoint_io import unwritable
 from sapool.classify.training.module import SELECTION_NAMES, Classification, build_model
 from sapool.classify.training.temperature import fold_temperature
 from sapool.classify.training.trainer import make_trainer, quiet_lightning
@@ -35,6 +34,7 @@ from sapool.cost.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel
 from sapool.model_file import save
 from sapool.recipes.settings import Recipe
+from sapool.runs.failures import unwritable
 from sapool.runs.folder import RunFolder, is_main
 from sapool.runs.outputs import save_json
 from sapool.runs.progress import Progress

@@ -9,11 +9,11 @@ import torch
 
 from sapool.classify.checkpoints import BEST, best_checkpoint, load_into
 from sapool.classify.data import transforms
-from sapool.compiler import compile
 from sapool.errors import InputError
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
 from sapool.runs.images import as_names, read_image
+from sapool.runs.networks import compile_network
 from sapool.runs.progress import Progress
 from sapool.runs.protocol import Images, Run
 from sapool.runs.results import Evaluation, Heatmaps, Predictions, Table
@@ -89,8 +89,6 @@ def open_run(path: Path, recipe: Recipe) -> ClassifierRun:
     """
     content = best_checkpoint(path, recipe)
     classes = tuple(content["sapool"]["classes"])
-    model = compile(
-        recipe.architecture, num_classes=len(classes), dialect=recipe.dialect, image_size=recipe.data.image_size
-    )
+    model = compile_network(recipe, num_classes=len(classes), image_size=recipe.data.image_size)
     load_into(model, content, path / BEST)
     return ClassifierRun(path, recipe, classes, content["epoch"] + 1, model.eval())

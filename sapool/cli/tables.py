@@ -23,6 +23,7 @@ from sapool.ir.plan import COLUMNS, table
 from sapool.ir.survey import Strides, Survey
 from sapool.model import CompiledModel
 from sapool.passes.driver import operation
+from sapool.planning import edits
 from sapool.runs.results import Table
 
 
@@ -85,6 +86,11 @@ def show_summary(out: Console, model: CompiledModel, cost: Comparison) -> None:
     size = plan.options.size_text
     tuned = ", optimized" if model.origin.optimized else ""
     out.print(f"{plan.architecture}  ({plan.backbone}, {plan.options.dialect} dialect, {size}{tuned})\n", markup=False)
+    changes = edits(plan)
+    for edit in changes:
+        out.print(f"edited: {edit}", markup=False)
+    if changes:
+        out.print()
     show_table(out, COLUMNS, table(plan), title="plan")
     out.print()
     rows = [(part.part, thousands(part.parameters), thousands(part.macs)) for part in cost.parts]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from sapool.cost.memory import Memory
 from sapool.errors import InputError
+
+if TYPE_CHECKING:  # sizes are read before torch is loaded
+    from sapool.cost.memory import Memory
 
 UNITS = {"": 1, "B": 1, "KB": 1024, "KIB": 1024, "MB": 1024**2, "MIB": 1024**2}
 

@@ -11,12 +11,14 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sapool.compiler import compile
+from sapool.compiler import compile, execute
 from sapool.cost.flops import parts_of
 from sapool.detect.checkpoints import pretrained
 from sapool.errors import InputError
 from sapool.ir.options import Dialect
+from sapool.ir.plan_file import is_plan_file
 from sapool.model import CompiledModel
+from sapool.planning import plan_from_json, read_plan
 from sapool.weights.transfer import transfer
 
 
@@ -27,12 +29,13 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
     Its keys in a detector's checkpoint are `backbone.layer1.0.conv1.weight` and the like, those of mmdet's own ResNet.
 
     Args:
-        arch: an architecture string.
+        arch: an architecture string, or the file of a plan (.json).
         out_indices: which maps it returns, from 0; None for all. `feature_info` tells their channels and reductions.
         frozen_stages: -1 trains everything; 0 freezes the stem (and a prepool), k the first k stages and their pools
             too.
         norm_eval: batch norms keep their statistics while training.
         dialect: "torchvision", or "paper" for the published network where the two differ.
+        plan: the plan itself, as JSON, in place of what `arch` says.
         init_cfg: mmengine's. `dict(type="Pretrained", checkpoint=...)` takes a file, an address, "DEFAULT" for the
             published weights of the unmodified backbone, or mmengine's "torchvision://resnet18"; with `prefix` only the
             keys under it, such as `prefix="backbone."` for a detector's checkpoint. What doesn't fit stays as
@@ -50,11 +53,17 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
         norm_eval: bool = False,
         dialect: Dialect = "torchvision",
         init_cfg: dict[str, Any] | None = None,
+        plan: str | None = None,
     ) -> None:
         super().__init__(init_cfg)
         if isinstance(out_indices, int):
             out_indices = (out_indices,)
-        model = compile(arch, dialect=dialect, features_only=True, out_indices=out_indices)
+        wanted = {"features_only": True, "out_indices": out_indices}
+        if plan is not None or is_plan_file(arch):
+            found = plan_from_json(plan) if plan is not None else read_plan(arch)
+            model = execute(found.with_options(**wanted))
+        else:
+            model = compile(arch, dialect=dialect, **wanted)  # type: ignore[arg-type]
         self.arch, self.plan, self.feature_info = arch, model.plan, model.feature_info
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
         self._frozen = _modules_of(model, frozen_stages)

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from sapool.errors import WorkError
+from sapool.runs.failures import loss_is_no_number
 from sapool.runs.progress import Progress
 
 _METRIC = "coco/bbox_"
@@ -41,11 +41,7 @@ class EpochHook(Hook):  # type: ignore[misc]
         loss = outputs["loss"].item()
         if not torch.isfinite(torch.tensor(loss)):
             rate = runner.optim_wrapper.get_lr()["lr"][0]
-            raise WorkError(
-                f"the loss became {loss} in epoch {runner.epoch + 1}, batch {batch_idx + 1}, at a learning rate of "
-                f"{rate:g}. What was saved before is kept. Lower optimizer.lr, clip gradients (train.clip_norm=1) or "
-                "use train.precision=32-true."
-            )
+            raise loss_is_no_number(loss, runner.epoch + 1, batch_idx + 1, rate)
         self.total, self.steps = self.total + loss, self.steps + 1
 
     def after_train_epoch(self, runner: Runner) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from sapool.errors import InputError, WorkError
+from sapool.errors import InputError
+from sapool.runs.failures import unwritable
 from sapool.weights.atomic import replacing
 
 BACKEND = "whole"
@@ -29,7 +30,7 @@ class WholeFileBackend(LocalBackend):  # type: ignore[misc]
             with replacing(filepath) as temporary:
                 temporary.write_bytes(obj)
         except InputError as error:
-            raise WorkError(f"{error}. What was saved before is kept; make room and go on with --resume.") from None
+            raise unwritable(filepath, error) from None
 
 
 def register() -> None:

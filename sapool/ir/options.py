@@ -61,14 +61,16 @@ class Options:
 
 
 def _check_number(name: str, value: object, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise InputError(f"{name}: expected a positive number up to {most}, not {value}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name}: expected a positive number, not {value}")
+    if value > most:
+        raise InputError(f"{name}: expected {most} at most, not {value}")
 
 
 def _size(given: int | Iterable[int]) -> tuple[int, int]:
     sides = (given, given) if isinstance(given, int) else tuple(given)
-    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= LARGEST_SIDE for side in sides):
-        raise InputError(
-            f"image_size: expected a positive number of pixels up to {LARGEST_SIDE}, or (height, width), not {given}"
-        )
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise InputError(f"image_size: expected a positive number of pixels, not {given}; or (height, width)")
+    if max(sides) > LARGEST_SIDE:
+        raise InputError(f"image_size: expected {LARGEST_SIDE} pixels at most, not {max(sides)}")
     return (sides[0], sides[1])

@@ -156,9 +156,15 @@ def _check_same(given: AnyRecipe, path: Path) -> None:
     """Refuses to go on with a run under another recipe; names the settings that differ and matter."""
     ours, theirs = flat(given), flat(recipe_of(path))
     odd = [
-        f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
+        f"{name} is {_shown(theirs.get(name))} there and {_shown(ours.get(name))} here"
         for name in {**theirs, **ours}
         if name not in _FREE and ours.get(name) != theirs.get(name)
     ]
     if odd:
         raise RecipeError(f"the run in {path} has another recipe: {'; '.join(odd)}. Resume it with its own settings.")
+
+
+def _shown(value: object) -> str:
+    """A setting's value; a plan's is another one, and that is enough."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:40]}... ({len(text):,} characters)"

@@ -28,7 +28,13 @@ def make_folder(path: Path) -> None:
 def file_names(images: Sequence[str]) -> list[str]:
     """A PNG's name for each image; those of one name in different folders are told apart by a number."""
     stems = [Path(image).stem for image in images]
-    return [f"{stem}.png" if stems.count(stem) == 1 else f"{stem}-{n + 1}.png" for n, stem in enumerate(stems)]
+    names: list[str] = []
+    for number, stem in enumerate(stems, start=1):
+        name = stem if stems.count(stem) == 1 else f"{stem}-{number}"
+        while name in names:
+            name += f"-{number}"
+        names.append(name)
+    return [f"{name}.png" for name in names]
 
 
 def save_figure(figure: Figure, path: Path) -> None:

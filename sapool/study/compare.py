@@ -12,12 +12,12 @@ import torch
 from matplotlib.figure import Figure
 
 from sapool.classify.checkpoints import best_checkpoint, narrow_like
-from sapool.compiler import compile
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
 from sapool.errors import InputError, RecipeError
 from sapool.recipes.settings import Recipe
 from sapool.runs.folder import recipe_of
+from sapool.runs.networks import compile_network
 from sapool.runs.outputs import save_figure
 from sapool.runs.results import Result, Table
 
@@ -107,9 +107,7 @@ def _read(folder: Path) -> ComparedRun:
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'summary.json'} is damaged; sapoolc train --resume writes it again") from None
     with torch.device("meta"):
-        model = compile(
-            recipe.architecture, num_classes=classes, dialect=recipe.dialect, image_size=recipe.data.image_size
-        )
+        model = compile_network(recipe, num_classes=classes, image_size=recipe.data.image_size)
         if summary.get("pruned"):
             narrow_like(model, best_checkpoint(folder, recipe))
     whole = total(costs(model, model.plan))

@@ -27,11 +27,13 @@ ONE = ["train.batch_size=32"]
 TWO = ["train.batch_size=16", "train.devices=2", "train.sync_batchnorm=true"]
 
 
-def sapoolc(*arguments: object, fault: str = "none", code: int = 0, launcher: tuple[str, ...] = ()) -> str:
+def sapoolc(
+    *arguments: object, fault: str = "none", code: int = 0, launcher: tuple[str, ...] = (), cwd: Path | None = None
+) -> str:
     """Standard output of a command line; Lightning starts the second process by repeating it."""
     command = [sys.executable, *launcher, "-m", "tests.classify.faults", fault, *map(str, arguments)]
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
@@ -131,3 +133,10 @@ def test_synchronised_norm_is_the_norm_of_the_whole_batch(tmp_path, monkeypatch)
 def test_without_processes_it_is_plain(tmp_path):
     x = torch.randn(4, 3, 2, 2)
     torch.testing.assert_close(CPUSync().apply(nn.BatchNorm2d(3))(x), nn.BatchNorm2d(3)(x))
+
+
+@pytest.mark.slow
+def test_processes_that_lightning_starts_find_the_folder_that_the_first_one_chose(tmp_path):
+    sapoolc("train", *RUN, *TWO, "train.epochs=1", cwd=tmp_path)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "summary.json").is_file()

@@ -30,6 +30,7 @@ import sapoolc
 from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.poolings import MODIFIERS, POOLINGS
 from sapool.cost.flops import costs
+from sapool.ir.plan_file import from_json
 from sapool.recipes import summaries
 
 TEXT = "resnet18-nlp_nowin-1221"
@@ -138,7 +139,7 @@ def test_compile_takes_the_librarys_options(run: Run) -> None:
     assert (answer.code, answer.err) == (0, "")
     data = json.loads(answer.out)
     assert data["architecture"] == "resnet18-lip-1222"
-    assert sapool.Plan.from_json(json.dumps(data["plan"])) == expected.plan
+    assert from_json(json.dumps(data["plan"])) == expected.plan
     assert [(f["name"], f["channels"], f["reduction"]) for f in data["features"]] == [
         ("stage4", 512, 32),
         ("stage2", 128, 8),
@@ -192,7 +193,7 @@ def test_compile_writes_a_plan(run: Run, folder: Path) -> None:
     answer = run("compile", TEXT, *SMALL, "-o", "plan.json")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out == run("compile", TEXT, *SMALL).out
-    assert sapool.Plan.from_json((folder / "plan.json").read_text(encoding="utf-8")) == compiled(TEXT).plan
+    assert from_json((folder / "plan.json").read_text(encoding="utf-8")) == compiled(TEXT).plan
 
 
 def test_compile_writes_code(run: Run) -> None:
@@ -267,7 +268,7 @@ def test_inspect_prints_json(run: Run) -> None:
     data = json.loads(answer.out)
     model = compiled(TEXT)
     assert set(data) >= {"architecture", "plan", "cost", "features", "rewrites", "refusals", "passes", "nodes", "code"}
-    assert sapool.Plan.from_json(json.dumps(data["plan"])) == model.plan
+    assert from_json(json.dumps(data["plan"])) == model.plan
     assert [(r["rule"], r["target"]) for r in data["rewrites"]] == [(r.rule, r.target) for r in model.rewrites]
     assert [r["reason"] for r in data["refusals"]] == [r.reason for r in model.refusals]
     assert [node["node"] for node in data["nodes"]] == [node.name for node in model.graph.nodes]
@@ -537,7 +538,7 @@ def test_a_failure_of_ours(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exc
     def fail(*_: object, **__: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr("sapool.compiler.compile", fail)
+    monkeypatch.setattr("sapool.compiler.execute", fail)
     answer = run("compile", TEXT)
     assert (answer.code, answer.out) == (1, "")
     assert answer.err == f"sapoolc: {type(error).__name__}: it broke\n(--debug shows where)\n"
@@ -547,7 +548,7 @@ def test_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sapool.compiler.compile", interrupt)
+    monkeypatch.setattr("sapool.compiler.execute", interrupt)
     assert run("compile", TEXT) == Answer(130, "", "sapoolc: interrupted\n")
 
 
@@ -630,6 +631,72 @@ print(json.dumps([sorted(heavy), time.process_time()]))
     imported, seconds = json.loads(answer.stdout.splitlines()[-1])
     assert imported == []
     assert seconds < 0.3
+
+
+CHEAP_MISTAKES: dict[str, str] = {
+    "train": "which recipe?",
+    "train nosuch": "no recipe 'nosuch'",
+    "train digit": "Did you mean 'digits'?",
+    "train missing.toml": "can't be read",
+    "train digits train.epoch=5": "Did you mean 'train.epochs'?",
+    "train digits train.epochs=0": "greater than or equal to 1",
+    "train digits =5": "isn't of the form key=value",
+    "train digits architecture=resnet19-nlp-1222": "resnet19",
+    "train digits data.name=digitz": "Did you mean 'digits'?",
+    "train ssd-digits detector.bas=x": "Did you mean 'detector.base'?",
+    "train digits --resume": "name its folder with --run-dir",
+    "train --resume --run-dir nowhere": "can't be read",
+    "train digits --run-dir run": "isn't empty",
+    "train digits train.seed=1 --resume --run-dir run": "train.seed is 0 there and 1 here",
+    "train digits -o c.py": "-o is for a detector's recipe",
+    "train ssd-digits -o c.py": "-o goes with --dry-run",
+    "train ssd-digits --dry-run -o c.json": "expected .py",
+    "compile resnet19-nlp-1222": "resnet19",
+    "compile resnet18-nlp-122": "nearest valid spelling",
+    "compile resnet18-nlp-1222 -o model.onnx": "expected .pt, .json or .py",
+    "compile resnet18-nlp-1222 --acknowledge one-tokn": "Did you mean 'one-token'?",
+    "compile digits -o c.py": "is a classifier's recipe",
+    "compile ssd-digits": "name it with -o",
+    "compile ssd-digits -o c.json": "expected .py",
+    "inspect resnet18-npl-1222": "nearest valid spelling",
+    "inspect resnet81": "Did you mean 'resnet18'?",
+    "inspect missing.json": "can't be read",
+    "evaluate nowhere": "nowhere holds no run",
+    "predict nowhere image.png": "nowhere holds no run",
+    "predict run image.png --top 0": "expected a positive number",
+    "heatmap nowhere image.png": "nowhere holds no run",
+    "compare run nowhere": "nowhere holds no run",
+    "list backbones densenest": "none of the backbones",
+}
+
+
+def test_mistakes_are_answered_without_torch(folder: Path) -> None:
+    """One process answers all of them, so that each is known to have imported nothing."""
+    (folder / "run").mkdir()
+    (folder / "run" / "recipe.toml").write_text('extends = "digits"\n', encoding="utf-8")
+    program = """
+import contextlib, io, json, sys
+from sapoolc import main
+answers = {}
+for command in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            code = main(command.split())
+        except SystemExit as stop:
+            code = stop.code
+    heavy = {"torch", "torchvision", "numpy", "lightning", "mmengine"} & set(sys.modules)
+    answers[command] = [code, err.getvalue(), sorted(heavy)]
+assert main(["schema"]) == 0 and "torch" not in sys.modules
+print(json.dumps(answers))
+"""
+    command = [sys.executable, "-c", program, json.dumps(list(CHEAP_MISTAKES))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    answers = json.loads(done.stdout.splitlines()[-1])
+    assert {command: heavy for command, (_, _, heavy) in answers.items() if heavy} == {}
+    for command, fragment in CHEAP_MISTAKES.items():
+        code, err, _ = answers[command]
+        assert (code, err.count("sapoolc: ")) == (2, 1), (command, err)
+        assert fragment in err, command
 
 
 def test_compile_is_quick() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
-from sapool.errors import InputError, WorkError
+from sapool.errors import InputError
+from sapool.runs.failures import unwritable
 from sapool.weights.atomic import replacing
 from sapool.weights.files import read_checkpoint
 
@@ -56,17 +57,3 @@ def _write(checkpoint: dict[str, Any], temporary: Path, path: str | Path) -> Non
     except (OSError, RuntimeError) as error:
         # Asked now, while the half-written file still fills the disk: torch's error doesn't tell the system's reason.
         raise unwritable(path, error) from None
-
-
-def unwritable(path: str | Path, error: Exception) -> WorkError:
-    """What to say when a file of the run can't be written."""
-    folder = Path(path).parent
-    why = str(error)
-    try:
-        state = os.statvfs(folder)
-        if state.f_bavail * state.f_frsize < 1 << 20:
-            why = f"no space left on the disk of {folder}"
-    except OSError:
-        pass
-    prefix = "" if str(path) in why else f"{path} can't be written: "
-    return WorkError(f"{prefix}{why}. What was saved before is kept; make room and go on with --resume.")

@@ -15,11 +15,12 @@ from sapool.classify.checkpoints import narrow_like
 from sapool.classify.data.loading import Batch
 from sapool.classify.data.transforms import mixing
 from sapool.classify.training.optimizers import make_optimizer, make_schedule
-from sapool.compiler import compile
-from sapool.errors import InputError, WorkError
+from sapool.errors import InputError
 from sapool.model import CompiledModel
 from sapool.model_file import load_pruned
 from sapool.recipes.settings import Recipe
+from sapool.runs.failures import loss_is_no_number
+from sapool.runs.networks import compile_network
 
 SELECTION_NAMES = {"val": "val", "test": "selected_on_test"}
 """How metrics of the images that choose the best epoch are called. Those chosen on the test set say so."""
@@ -46,13 +47,8 @@ def build_model(recipe: Recipe, classes: int, *, last: dict[str, Any] | None = N
                 f"trains {recipe.architecture} ({recipe.dialect} dialect) on {classes}"
             )
     else:
-        model = compile(
-            recipe.architecture,
-            num_classes=classes,
-            dialect=recipe.dialect,
-            weights=None if last is not None else recipe.weights,
-            image_size=recipe.data.image_size,
-        )
+        weights = None if last is not None else recipe.weights
+        model = compile_network(recipe, weights=weights, num_classes=classes, image_size=recipe.data.image_size)
     if last is not None:
         narrow_like(model, last)
     if recipe.train.channels_last:
@@ -93,7 +89,8 @@ class Classification(L.LightningModule):
         logits = self(x)
         loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.train.label_smoothing)
         if not loss.isfinite():
-            raise self._no_number(loss.item(), batch_idx)
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            raise loss_is_no_number(loss.item(), self.current_epoch + 1, batch_idx + 1, rate)
         self.log("train_loss_step", loss.detach(), on_step=True, on_epoch=False, sync_dist=self.trainer.world_size > 1)
         self._measure("train", logits.detach(), labels, loss.detach())
         return loss
@@ -117,14 +114,6 @@ class Classification(L.LightningModule):
         accuracy.update(logits, labels)
         self.log(f"{part}_loss", mean, on_step=False, on_epoch=True)
         self.log(f"{part}_accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=True)
-
-    def _no_number(self, value: float, batch_idx: int) -> WorkError:
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        return WorkError(
-            f"the loss became {value} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}, at a learning rate of "
-            f"{rate:g}. What was saved before is kept. Lower optimizer.lr, clip gradients (train.clip_norm=1) or use "
-            "train.precision=32-true."
-        )
 
     def configure_optimizers(self) -> Any:
         epochs = self.recipe.train.epochs

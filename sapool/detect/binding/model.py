@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 
-from sapool.compiler import compile
 from sapool.detect.binding.families import BOX_HEADS, EXTRACTORS, FINEST_SCALE, HEADS, ROI_HEADS, Head
 from sapool.detect.binding.levels import (
     Level,
@@ -23,6 +22,7 @@ from sapool.detect.binding.levels import (
 from sapool.errors import InputError, did_you_mean
 from sapool.passes.measure import Feature
 from sapool.recipes.detection import DetectionRecipe
+from sapool.runs.networks import compile_network
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def bind_model(config: Config, recipe: DetectionRecipe, classes: int, size: tupl
     dense = list(_dense_heads(model))
     necks = necks_of(model)
     with torch.device("meta"):
-        network = compile(recipe.architecture, dialect=recipe.dialect, features_only=True)
+        network = compile_network(recipe, features_only=True, out_indices=None)
     indices = choose_outputs(
         network.feature_info,
         count_inputs(model),
@@ -150,6 +150,8 @@ def _backbone(recipe: DetectionRecipe, indices: tuple[int, ...]) -> ConfigDict:
         norm_eval=recipe.detector.norm_eval,
         dialect=recipe.dialect,
     )
+    if recipe.plan is not None:
+        bound.plan = recipe.plan
     if recipe.weights is not None:
         bound.init_cfg = ConfigDict(type="Pretrained", checkpoint=recipe.weights)
     return bound

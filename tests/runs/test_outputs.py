@@ -1,0 +1,63 @@
+"""Files that are made of a run, and images that are read for it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sapool.errors import InputError
+from sapool.runs.failures import loss_is_no_number, unwritable
+from sapool.runs.images import as_names, read_image
+from sapool.runs.outputs import file_names, make_folder, save_figure, save_json
+
+
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        (["a/one.jpg", "two.png"], ["one.png", "two.png"]),
+        (["a/x.png", "b/x.jpg", "y.png"], ["x-1.png", "x-2.png", "y.png"]),
+        (["x-1.png", "a/x.png", "b/x.png"], ["x-1.png", "x-2.png", "x-3.png"]),
+        (["a/x.png", "b/x.png", "x-1.png"], ["x-1.png", "x-2.png", "x-1-3.png"]),
+        ([], []),
+    ],
+)
+def test_every_image_has_a_name_of_its_own(images, names):
+    assert file_names(images) == names
+
+
+def test_folders_and_files(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    save_json({"top1": 0.5}, tmp_path / "a" / "x.json")
+    assert json.loads((tmp_path / "a" / "x.json").read_text()) == {"top1": 0.5}
+    save_figure(Figure(), tmp_path / "a" / "x.png")
+    assert Image.open(tmp_path / "a" / "x.png").format == "PNG"
+    with pytest.raises(InputError, match=r"x\.json/c can't be made"):
+        make_folder(tmp_path / "a" / "x.json" / "c")
+    with pytest.raises(InputError, match="can't be written"):
+        save_figure(Figure(), tmp_path / "nowhere" / "x.png")
+
+
+def test_images_are_read_in_colour_or_refused(tmp_path):
+    file = tmp_path / "grey.png"
+    Image.new("L", (5, 3), 7).save(file)
+    assert torch.equal(read_image(file), torch.full((3, 3, 5), 7, dtype=torch.uint8))
+    assert as_names(file) == as_names(str(file)) == as_names([file]) == (str(file),)
+    with pytest.raises(InputError, match="no such image"):
+        read_image(tmp_path / "nowhere.png")
+    for content in (b"", b"no image", file.read_bytes()[:50]):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r"grey\.png can't be read as an image"):
+            read_image(file)
+
+
+def test_failures_say_where_and_what_to_do(tmp_path):
+    said = str(loss_is_no_number(float("nan"), 2, 3, 0.5))
+    assert "the loss became nan in epoch 2, batch 3, at a learning rate of 0.5. What was saved before is kept." in said
+    said = str(unwritable(tmp_path / "x.ckpt", OSError("quota")))
+    kept = "What was saved before is kept; make room and go on with --resume."
+    assert said == f"{tmp_path / 'x.ckpt'} can't be written: quota. {kept}"
