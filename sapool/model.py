@@ -14,6 +14,7 @@ from sapool.ir.architecture import Architecture
 from sapool.ir.plan import Plan
 from sapool.passes.measure import Feature
 from sapool.passes.record import PassRun, Refusal, Rewrite
+from sapool.weights.narrowing import Shapes, narrow
 from sapool.weights.transfer import Transfer
 
 _STAMPS = ("rule", "site", "feature")
@@ -32,6 +33,8 @@ class Origin:
     optimized: bool = False
     guests: tuple[str, ...] = ()  # passes of other packages that ran
     without: tuple[str, ...] = ()  # passes that were left out
+    full: Plan | None = None  # of a pruned model, the plan that was carried out before
+    shapes: Shapes | None = None  # of a pruned model's state dict, before optimization
     own: nn.Module | None = None  # the caller's backbone without data, where it isn't one that can be built again
 
 
@@ -98,6 +101,24 @@ class CompiledModel(fx.GraphModule):
     def with_transfer(self, transfer: Transfer) -> CompiledModel:
         """Records what loading weights did; returns the model itself."""
         self.meta["sapool"] = replace(self.origin, transfer=transfer)
+        return self
+
+    def narrow(self, shapes: Shapes) -> CompiledModel:
+        """Gives the layers the widths that a state dict of those shapes needs, in place; returns the model itself.
+
+        Tensors whose shape changes are new and hold no numbers: load the state dict next.
+
+        Raises:
+            WeightsError: the network can't have such tensors.
+        """
+        plan, measured = narrow(self, self.plan, shapes)
+        self.meta["sapool"] = replace(
+            self.origin,
+            plan=plan.with_maps(measured.maps),
+            features=measured.features,
+            full=self.origin.full or self.plan,
+            shapes=dict(shapes),
+        )
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -30,10 +30,11 @@ def contents(model: CompiledModel) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "architecture": model.plan.architecture,
-        "plan": model.plan.to_json(),
+        "plan": (model.origin.full or model.plan).to_json(),
         "optimized": model.origin.optimized,
         "guests": list(model.origin.guests),
         "without": list(model.origin.without),
+        "shapes": {key: list(shape) for key, shape in (model.origin.shapes or {}).items()},
         "state_dict": model.state_dict(),
     }
 
@@ -92,6 +93,16 @@ def restore(content: dict[str, Any], path: str | Path, *, backbone: nn.Module | 
     return model
 
 
+def load_pruned(path: str | Path) -> CompiledModel | None:
+    """The model in a file, if it is a pruned one's: its weights fit no network that is compiled from its text.
+
+    Raises:
+        InputError, WeightsError: as `load`.
+    """
+    content = read_checkpoint(path)
+    return restore(content, path) if content.get("format") == FORMAT and content.get("shapes") else None
+
+
 def _plan_in(content: dict[str, Any], backbone: nn.Module | None) -> Plan:
     if content["format"] == EARLIER:  # it held the arguments of `compile`
         return make_plan(content["architecture"], **content["options"], backbone=backbone)
@@ -104,6 +115,8 @@ def _plan_in(content: dict[str, Any], backbone: nn.Module | None) -> Plan:
 def _made(plan: Plan, content: dict[str, Any], backbone: nn.Module | None, device: str) -> CompiledModel:
     with torch.device(device):
         model = execute(plan, backbone=backbone, without=content.get("without", ()))
+        if content.get("shapes"):  # of a pruned one
+            model.narrow({key: tuple(shape) for key, shape in content["shapes"].items()})
         return optimize(model) if content.get("optimized") else model
 
 

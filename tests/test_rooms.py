@@ -31,6 +31,7 @@ ORDER = [
     {"cost"},
     {"schedule"},
     {"export"},
+    {"prune"},
     {"runs"},
     {"classify", "detect"},
     {"tasks"},

@@ -9,8 +9,10 @@ from torch import nn
 
 from sapool.classify.training.temperature import set_temperature, temperature_of
 from sapool.errors import InputError, WeightsError
+from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
 from sapool.weights.files import read_checkpoint
+from sapool.weights.narrowing import Shapes
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 _FORMAT = "sapool-run-1"
@@ -24,7 +26,14 @@ def mark(recipe: Recipe, classes: tuple[str, ...], model: nn.Module) -> dict[str
         "dialect": recipe.dialect,
         "classes": list(classes),
         "temperature": temperature_of(model),
+        "shapes": {key: list(shape) for key, shape in _shapes_of(model).items()},
     }
+
+
+def _shapes_of(model: nn.Module) -> Shapes:
+    """Of a pruned model, the shapes of its tensors."""
+    compiled = next((part for part in model.modules() if isinstance(part, CompiledModel)), None)
+    return (compiled.origin.shapes if compiled is not None else None) or {}
 
 
 def read_run_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
@@ -51,17 +60,14 @@ def read_run_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
     return content
 
 
-def last_checkpoint(folder: Path, recipe: Recipe) -> Path | None:
+def last_checkpoint(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
     """The checkpoint to go on from, or None where the run ended before its first.
 
     Raises:
         WeightsError: it is damaged, or of another run.
     """
     last = folder / LAST
-    if not last.exists():
-        return None
-    read_run_checkpoint(last, recipe)
-    return last
+    return read_run_checkpoint(last, recipe) if last.exists() else None
 
 
 def best_checkpoint(folder: Path, recipe: Recipe) -> dict[str, Any]:
@@ -76,12 +82,24 @@ def best_checkpoint(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return read_run_checkpoint(best, recipe)
 
 
-def load_into(model: nn.Module, content: dict[str, Any], path: Path) -> None:
+def narrow_like(model: CompiledModel, content: dict[str, Any]) -> None:
+    """Gives a model the layers of the one that a checkpoint is of, where that was pruned.
+
+    Raises:
+        WeightsError: they don't fit.
+    """
+    shapes = content["sapool"].get("shapes")
+    if shapes and model.origin.shapes is None:
+        model.narrow({key: tuple(shape) for key, shape in shapes.items()})
+
+
+def load_into(model: CompiledModel, content: dict[str, Any], path: Path) -> None:
     """A checkpoint's weights, and its temperature where the backbone is dynamic, into a compiled model.
 
     Raises:
         WeightsError: they don't fit.
     """
+    narrow_like(model, content)
     prefix = "model."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     try:

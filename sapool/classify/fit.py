@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sapool.classify import history
@@ -81,7 +80,7 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
     with quiet_lightning(), folder.announced():
         L.seed_everything(recipe.train.seed, workers=False, verbose=False)
         data = DataModule(recipe)
-        model = build_model(recipe, len(data.classes), resuming=last is not None)
+        model = build_model(recipe, len(data.classes), last=last)
         if is_main():
             folder.begin(recipe)
             _announce(recipe, path, model, progress)
@@ -94,11 +93,14 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
-        trainer = make_trainer(recipe, path, progress, [best, checkpoints], first_step=_step_of(last))
+        trainer = make_trainer(
+            recipe, path, progress, [best, checkpoints], first_step=last["global_step"] if last else 0
+        )
+        resumed, last = None if last is None else path / LAST, None  # which holds as much memory as the weights
         training = _Training(Classification(model, recipe), data, trainer, best)
         started = time.monotonic()
         with _stopping(checkpoints, path):
-            trainer.fit(training.module, datamodule=data, ckpt_path=last, weights_only=True)
+            trainer.fit(training.module, datamodule=data, ckpt_path=resumed, weights_only=True)
         if checkpoints.stopped is not None:
             if is_main():
                 _write_history(recipe, path)
@@ -132,12 +134,6 @@ def _stopping(checkpoints: CheckpointCallback, path: Path) -> Iterator[None]:
         raise
 
 
-def _step_of(last: Path | None) -> int:
-    if last is None:
-        return 0
-    return int(torch.load(last, map_location="cpu", weights_only=True, mmap=True)["global_step"])
-
-
 def _write_history(recipe: Recipe, path: Path) -> None:
     history.write(path)
     note = "epochs chosen on the test set" if recipe.select == "test" else "epochs chosen on held-out training images"
@@ -163,6 +159,7 @@ def _finish(recipe: Recipe, path: Path, training: _Training, seconds: float) -> 
         "classes": len(data.classes),
         "epochs": recipe.train.epochs,
         "best_epoch": content["epoch"] + 1,
+        **({"pruned": True} if module.model.origin.shapes else {}),
         "select": recipe.select,
         f"{SELECTION_NAMES[recipe.select]}_accuracy": round(training.best.best_model_score.item(), 6),
         "test_accuracy": round(tested["test_accuracy"], 6),

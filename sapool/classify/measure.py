@@ -20,6 +20,7 @@ from sapool.ir.architecture import Architecture
 from sapool.model import CompiledModel
 from sapool.model_file import load
 from sapool.recipes.settings import Recipe
+from sapool.runs.results import Result, Table
 from sapool.weights.authors import is_reference
 from sapool.weights.files import read_checkpoint, state_dict_in
 
@@ -29,7 +30,7 @@ _PUBLISHED_SIZE = 128
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Result):
     """What a model gets right on the test images of a data set.
 
     Attributes:
@@ -55,8 +56,22 @@ class Measurement:
     told: dict[str, float]
     published: float | None
 
+    def report(self) -> tuple[Table | str, ...]:
+        rows = [
+            ("architecture", self.architecture),
+            ("dialect", self.dialect),
+            ("data", self.data),
+            ("image size", str(self.image_size)),
+            ("test images", str(self.images)),
+            ("top1", f"{self.top1:.6g}"),
+            (f"top{TOP}", f"{self.top5:.6g}"),
+            *((f"{name} in the checkpoint", f"{value:.6g}") for name, value in self.told.items()),
+            *([("accuracy in the authors' log", str(self.published))] if self.published is not None else []),
+        ]
+        classes = tuple((name, f"{value:.4f}") for name, value in self.per_class.items())
+        return Table(("result", "value"), tuple(rows)), Table(("class", "accuracy"), classes, "per class")
+
     def as_data(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
         return asdict(self)
 
 

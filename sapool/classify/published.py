@@ -100,7 +100,7 @@ def _differences(recipe: Recipe, row: Row) -> Iterator[str]:
     ours = flat(recipe)
     for name, value in ours.items():
         if name not in _FREE | _BATCHES and value != theirs[name] and _matters(name, recipe):
-            yield f"{name} is {_said(value)}, published {_said(theirs[name])}"
+            yield f"{name} is {_said(name, value)}, published {_said(name, theirs[name])}"
     train = recipe.train
     images = train.batch_size * train.processes * train.accumulate
     if images != BATCH:
@@ -137,8 +137,10 @@ def _matters(name: str, recipe: Recipe) -> bool:
     return effects.get(name, True)
 
 
-def _said(value: object) -> object:
-    return "none" if value is None else value
+def _said(name: str, value: object) -> object:
+    if value is None:
+        return "none"
+    return "edited" if name == "plan" else value
 
 
 def _other_network(row: Row) -> Iterator[str]:

@@ -36,6 +36,7 @@ COMMANDS = MappingProxyType(
         "predict": "sapool.cli.runs.predict",
         "heatmap": "sapool.cli.runs.heatmap",
         "compare": "sapool.cli.runs.compare",
+        "prune": "sapool.cli.runs.prune",
         "schema": "sapool.cli.schema",
         "list": "sapool.cli.list",
         "doctor": "sapool.cli.doctor",

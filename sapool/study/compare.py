@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from sapool.classify.checkpoints import best_checkpoint, narrow_like
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
 from sapool.errors import InputError, RecipeError
@@ -107,6 +108,8 @@ def _read(folder: Path) -> ComparedRun:
         raise InputError(f"{folder / 'summary.json'} is damaged; sapoolc train --resume writes it again") from None
     with torch.device("meta"):
         model = compile_network(recipe, num_classes=classes, image_size=recipe.data.image_size)
+        if summary.get("pruned"):
+            narrow_like(model, best_checkpoint(folder, recipe))
     whole = total(costs(model, model.plan))
     return ComparedRun(
         run=folder.name,

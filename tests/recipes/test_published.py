@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import sapool
 from sapool.classify.data.transforms import evaluation_steps
 from sapool.classify.published import _BATCHES, _FREE, compare_with_published, published_accuracy, table
 from sapool.recipes.reading import flat, read_recipe
@@ -144,8 +145,16 @@ def test_a_changed_setting_is_told_beside_the_figure(change, differs):
 def test_every_setting_is_compared_or_known_to_be_free():
     tried = {change.partition("=")[0] for change in CHANGES}
     idle = {"data.name", "data.validation", "data.magnitude", "optimizer.amsgrad", "schedule.warmup_start"}
-    idle |= {"schedule.min_lr", "train.temperature_epochs"}
+    idle |= {"schedule.min_lr", "train.temperature_epochs", "plan"}
     assert set(flat(read_recipe("stl10"))) == tried | idle | _FREE | _BATCHES
+
+
+def test_an_edited_plan_is_another_network(tmp_path):
+    plan = sapool.make_plan("mobilenet-lip-2222121", dialect="paper", num_classes=10, image_size=128)
+    file = tmp_path / "plan.json"
+    file.write_text(plan.with_pool("stage3", "avgp").to_json())
+    found = compare_with_published(read_recipe("stl10", [f"architecture={file}"]))
+    assert found.differences == ("plan is edited, published none",)
 
 
 def test_settings_that_matter_only_to_others():

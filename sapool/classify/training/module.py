@@ -11,10 +11,13 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from sapool.classify.checkpoints import narrow_like
 from sapool.classify.data.loading import Batch
 from sapool.classify.data.transforms import mixing
 from sapool.classify.training.optimizers import make_optimizer, make_schedule
+from sapool.errors import InputError
 from sapool.model import CompiledModel
+from sapool.model_file import load_pruned
 from sapool.recipes.settings import Recipe
 from sapool.runs.failures import loss_is_no_number
 from sapool.runs.networks import compile_network
@@ -23,10 +26,31 @@ SELECTION_NAMES = {"val": "val", "test": "selected_on_test"}
 """How metrics of the images that choose the best epoch are called. Those chosen on the test set say so."""
 
 
-def build_model(recipe: Recipe, classes: int, *, resuming: bool = False) -> CompiledModel:
-    """The recipe's model; its weights come from the checkpoint where a run is resumed."""
-    weights = None if resuming else recipe.weights
-    model = compile_network(recipe, weights=weights, num_classes=classes, image_size=recipe.data.image_size)
+def build_model(recipe: Recipe, classes: int, *, last: dict[str, Any] | None = None) -> CompiledModel:
+    """The recipe's model; with a pruned model's file as weights that one.
+
+    Args:
+        recipe: what is trained.
+        classes: how many.
+        last: the checkpoint that a run is resumed from, whose weights are loaded later.
+
+    Raises:
+        InputError: the pruned model is of another architecture or tells another number of classes apart.
+    """
+    file = None if last is not None or recipe.weights == "DEFAULT" else recipe.weights
+    pruned = None if file is None else load_pruned(file)
+    if pruned is not None:
+        model, own = pruned, (pruned.plan.architecture, pruned.plan.options.dialect, pruned.plan.options.num_classes)
+        if own != (recipe.architecture, recipe.dialect, classes):
+            raise InputError(
+                f"weights: {recipe.weights} is a pruned {own[0]} ({own[1]} dialect) of {own[2]} classes; the recipe "
+                f"trains {recipe.architecture} ({recipe.dialect} dialect) on {classes}"
+            )
+    else:
+        weights = None if last is not None else recipe.weights
+        model = compile_network(recipe, weights=weights, num_classes=classes, image_size=recipe.data.image_size)
+    if last is not None:
+        narrow_like(model, last)
     if recipe.train.channels_last:
         model.to(memory_format=torch.channels_last)
     return model

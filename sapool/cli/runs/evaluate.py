@@ -5,15 +5,39 @@ from __future__ import annotations
 import argparse
 import json
 
+from sapool.cli.options import is_model_file
+from sapool.errors import InputError
+from sapool.grammar import parse
+
 SUMMARY = "measure a run's best model on its test set (detectors: validation), by class"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the run's folder")
+    parser.add_argument(
+        "run", metavar="RUN|TEXT|FILE", help="the run's folder; or with --data an architecture, or a model (.pt)"
+    )
+    given = parser.add_argument_group("weights from elsewhere, on a data set")
+    given.add_argument("--data", metavar="NAME", help="the data set, for instance stl10")
+    given.add_argument(
+        "--weights", metavar="FILE", help="of an architecture: a checkpoint, the authors' too, or DEFAULT"
+    )
+    given.add_argument("--root", metavar="DIR", help="the folder that holds the data (default: in the user's cache)")
+    given.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="(default: the model's, that of the authors' runs, or the data's)",
+    )
+    given.add_argument("--dialect", metavar="NAME", help="(default: paper for the authors' checkpoints)")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.data is not None:
+        return _measure(options)
+    only = [name for name in ("weights", "root", "image_size", "dialect") if getattr(options, name) is not None]
+    if only:
+        raise InputError(f"--{only[0].replace('_', '-')} goes with --data: a run has its own weights and data")
     from sapool.tasks import open_run
 
     opened = open_run(options.run)
@@ -25,4 +49,22 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(evaluation.as_data(), indent=2))
     else:
         show_report(console(), evaluation.report())
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from sapool.catalogue.data_sets import DATA_SETS
+
+    DATA_SETS.find(options.data)
+    if not is_model_file(options.run):
+        parse(options.run)
+    from sapool.classify.measure import measure
+    from sapool.cli.tables import console, show_report
+
+    names = ("weights", "root", "image_size", "dialect")
+    measured = measure(options.run, options.data, **{name: getattr(options, name) for name in names})
+    if options.json:
+        print(json.dumps(measured.as_data(), indent=2))
+    else:
+        show_report(console(), measured.report())
     return 0
