@@ -1,9 +1,9 @@
 """Every record of the published code's figures is reproduced in `dialect="paper"`.
 
-The tolerances are those of the figures' own description. The made-up weights give some networks attention so sharp, or
-a value so near a kink, that rounding the input otherwise moves the result further than that; the figures themselves
-are then only known so well. Where the stated tolerance is missed, the difference must lie within a few times what such
-roundings do to our own result.
+The tolerances are those of the figures' own description. The made-up weights give some networks attention so sharp
+that rounding the input otherwise moves the result further than that; the figures themselves are then only known so
+well. Of those that are named here, and of no others, the difference may lie within a few times what such roundings do
+to our own result.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ from tests.reference import RECORDS, image, name, weights
 Seen = dict[str, Tensor]
 
 ROUNDINGS, FACTOR = 8, 4.0
+WIDENED = {
+    "resnet18-nlp_nowin-1222@64",
+    "resnet18-nlp_headfix2_nowin-1222@64",
+    "resnet18-nlpnobn1-1222@64",
+    "resnet18-nlpnoexp_nowin-1222@64",
+}
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=name)
@@ -36,7 +42,9 @@ def test_record(record: dict[str, Any]) -> None:
     seen = _forward(model, x)
     assert [list(seen[f.name].shape) for f in _stages(model)] == [stage["shape"] for stage in record["stages"]]
     expected, tolerance = _forward_figures(model, record)
-    _agree(seen, expected, tolerance, lambda inputs: _forward(model, inputs), x)
+    if name(record) in WIDENED:
+        _widen(tolerance, seen, expected, lambda inputs: _forward(model, inputs), x)
+    assert not _missed(seen, expected, tolerance)
 
     if "train" in record:
         norms = {key: torch.tensor(value).double() for key, value in record["train"]["grad_norm"].items()}
@@ -46,13 +54,14 @@ def test_record(record: dict[str, Any]) -> None:
         expected["loss"] = torch.tensor(record["train"]["loss"]).double()
         tolerance["loss"] = 1e-4 * float(expected["loss"])
 
-        def step(inputs: Tensor) -> Seen:
-            model.load_state_dict(state)
-            return _training_step(model, inputs)
-
-        seen = step(x)
+        seen = _training_step(model, x)
         assert set(seen) == set(expected)
-        _agree(seen, expected, tolerance, step, x)
+        assert not _missed(seen, expected, tolerance)
+
+
+def test_no_more_than_these_are_widened() -> None:
+    assert {name(record) for record in RECORDS} >= WIDENED
+    assert len(WIDENED) == 4
 
 
 def test_every_kind_of_figure_is_present() -> None:
@@ -112,21 +121,17 @@ def _training_step(model: sapool.CompiledModel, x: Tensor) -> Seen:
     return {**norms, "loss": loss.detach().double()}
 
 
-def _agree(seen: Seen, expected: Seen, tolerance: dict[str, float], again: Callable[[Tensor], Seen], x: Tensor) -> None:
-    wrong = _distances(seen, expected, tolerance)
-    if not wrong:
-        return
+def _widen(tolerance: dict[str, float], seen: Seen, expected: Seen, again: Callable[[Tensor], Seen], x: Tensor) -> None:
+    """Raises the tolerance of the figures that miss theirs to what roundings of the input come to."""
     generator = torch.Generator().manual_seed(0)
-    spread = dict.fromkeys(wrong, 0.0)
-    for _ in range(ROUNDINGS):
+    missed = _missed(seen, expected, tolerance)
+    for _ in range(ROUNDINGS if missed else 0):
         moved = again(x * (1 + 1e-7 * torch.randn(x.shape, generator=generator)))
-        for key in wrong:
-            spread[key] = max(spread[key], float((moved[key] - seen[key]).abs().max()))
-    beyond = {key: (distance, spread[key]) for key, distance in wrong.items() if distance > FACTOR * spread[key]}
-    assert not beyond, "differences, and what roundings of the input do"
+        for key in missed:
+            tolerance[key] = max(tolerance[key], FACTOR * float((moved[key] - seen[key]).abs().max()))
 
 
-def _distances(seen: Seen, expected: Seen, tolerance: dict[str, float]) -> dict[str, float]:
+def _missed(seen: Seen, expected: Seen, tolerance: dict[str, float]) -> dict[str, float]:
     """The figures that miss their tolerance, with the distance."""
     distances = {key: float((seen[key] - value).abs().max()) for key, value in expected.items()}
     return {key: distance for key, distance in distances.items() if not distance <= tolerance[key]}

@@ -36,7 +36,7 @@ OPERATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Strided]] = {
     "a convolution": (nn.Conv2d(3, 4, 3, 2, 1), Strided("conv", 2, 3, 1, False)),
     "a dilated one": (nn.Conv2d(3, 4, 3, 2, 2, dilation=2), Strided("conv", 2, 5, 2, False)),
     "a depthwise one": (nn.Conv2d(3, 6, 3, 2, 1, groups=3), Strided("conv", 2, 3, 1, True)),
-    "a grouped one": (nn.Conv2d(3, 3, 3, 2, 1, groups=1), Strided("conv", 2, 3, 1, False)),
+    "one that keeps the channels": (nn.Conv2d(3, 3, 3, 2, 1), Strided("conv", 2, 3, 1, False)),
     "one that pads as it needs": (nn.Conv2d(3, 4, 3, 1, "same"), Strided("conv", 1, 3, None, False)),
     "a max-pool": (nn.MaxPool2d(3, 2, 1), Strided("pool", 2, 3, 1, False)),
     "a pool whose stride is its kernel": (nn.AvgPool2d(2), Strided("pool", 2, 2, 0, False)),
