@@ -96,8 +96,12 @@ def test_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
+# Of those that were added since, `sapoolc list poolings` tells.
+PUBLISHED = [name for name, entry in POOLINGS.items() if entry.rank < 100]
+
+
 @pytest.mark.parametrize(
-    "name", [*POOLINGS, *(f"_{name}" for name in MODIFIERS), "_v2", "dy", "prepool-<pooling>-<stride>"]
+    "name", [*PUBLISHED, *(f"_{name}" for name in MODIFIERS), "_v2", "dy", "prepool-<pooling>-<stride>"]
 )
 def test_language_table_names(name: str) -> None:
     table = [line for line in section("The language").splitlines() if line.startswith("|")]
@@ -105,10 +109,10 @@ def test_language_table_names(name: str) -> None:
 
 
 def test_language_table_names_nothing_else() -> None:
-    """Every word of the rows of poolings is of the catalogue."""
+    """Every word of the rows of poolings is of the published ones, or of the catalogue."""
     rows = [line.split("|")[2] for line in section("The language").splitlines() if line.startswith("|")]
     words = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
-    assert words == {*POOLINGS}
+    assert {*PUBLISHED} <= words <= {*POOLINGS}
 
 
 def backbone_table() -> str:
