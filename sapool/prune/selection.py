@@ -60,7 +60,7 @@ def select(model: CompiledModel, ratio: float, importance: Importance, round_to:
     }
     example = torch.zeros(2, model.plan.options.in_chans, *model.plan.options.image_size)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.enable_grad():  # it traces what autograd records
             warnings.simplefilter("ignore")
             pruner = _pruner(library)(
                 twin,
@@ -69,6 +69,10 @@ def select(model: CompiledModel, ratio: float, importance: Importance, round_to:
                 global_pruning=True,
                 pruning_ratio=ratio,
                 round_to=round_to,
+                # Its own defaults are one dictionary for all, which would keep every network alive.
+                in_channel_groups={},
+                out_channel_groups={},
+                num_heads={},
                 ignored_layers=[twin.get_submodule(path) for path in _returned(model)],
             )
             layers = _Layers(pruner.DG, names)
