@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, fx, nn
 
@@ -25,12 +22,6 @@ from sapool.passes.verify import verify
 
 KINDS = ("nlp_headfix2_nowin", "lip", "maxp")
 CLASSES = 7
-
-
-def in_tiers(names: Iterable[str], quick: Iterable[str]) -> list[Any]:
-    """Every name as a parameter: the quick ones for each run of the suite, the others for the slow tier."""
-    quick = set(quick)
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 class Subject:

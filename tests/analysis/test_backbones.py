@@ -14,6 +14,7 @@ from sapool.errors import InputError
 from sapool.planning import survey
 from sapool.weights.transfer import transfer
 from tests.analysis import laws
+from tests.tiers import in_tiers
 
 # One size a family is built with numbers; the others, which share its entry, without.
 BUILT = (
@@ -34,7 +35,7 @@ def test_the_catalogue_has_every_convolutional_classifier() -> None:
     assert {entry.builder for entry in BACKBONES.values()} == there_are
 
 
-@pytest.mark.parametrize("name", laws.in_tiers(BUILT, QUICK))
+@pytest.mark.parametrize("name", in_tiers(BUILT, QUICK))
 def test_laws(name: str) -> None:
     subject = laws.Subject(name, LARGER.get(name, 64))
     laws.traced_equals_eager(subject)
@@ -43,7 +44,7 @@ def test_laws(name: str) -> None:
     laws.trains(subject)
 
 
-@pytest.mark.parametrize("name", laws.in_tiers([name for name in BACKBONES if name not in BUILT], QUICK_IN_SHAPE))
+@pytest.mark.parametrize("name", in_tiers([name for name in BACKBONES if name not in BUILT], QUICK_IN_SHAPE))
 def test_laws_of_shape(name: str) -> None:
     subject = laws.Subject(name, 64, "meta")
     assert list(subject.traced.state_dict()) == list(subject.eager.state_dict())

@@ -14,6 +14,7 @@ from sapool.planning import survey
 from sapool.weights.transfer import transfer
 from sapoolc import main
 from tests.analysis import laws
+from tests.tiers import in_tiers
 
 timm = pytest.importorskip("timm")
 
@@ -48,7 +49,7 @@ def test_the_models_are_of_many_families() -> None:
     assert len({timm.models._registry._model_to_module[name] for name in MODELS}) >= 25
 
 
-@pytest.mark.parametrize("name", laws.in_tiers(MODELS, QUICK))
+@pytest.mark.parametrize("name", in_tiers(MODELS, QUICK))
 def test_laws(name: str) -> None:
     subject = laws.Subject(f"timm:{name}", LARGER.get(name, 64))
     assert subject.found.unchanged == MODELS[name]

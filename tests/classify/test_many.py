@@ -128,6 +128,7 @@ def _norms(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_synchronised_norm_is_the_norm_of_the_whole_batch(tmp_path, monkeypatch):
     # A spawned process imports this module by its name, and looks for it where its parent does.
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))

@@ -38,6 +38,7 @@ def metrics(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_seed_are_bit_identical_with_any_number_of_workers(whole, tmp_path):
     train(tmp_path / "again", "data.workers=2")
     same(whole, tmp_path / "again")
@@ -80,9 +81,8 @@ def test_killed_before_the_first_checkpoint(whole, tmp_path):
     same(whole, folder)
 
 
-@pytest.mark.parametrize(
-    ("signal", "code"), [("interrupt", 130), pytest.param("terminate", 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("signal", "code"), [("interrupt", 130), ("terminate", 143)])
 def test_told_to_stop_inside_an_epoch_and_resumed_elsewhere(whole, tmp_path, signal, code):
     folder = tmp_path / "stopped"
     said = train(folder, fault=f"{signal}:1:2", code=code)

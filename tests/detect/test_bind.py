@@ -17,6 +17,7 @@ from sapool.detect.binding.config import smoke_test
 from sapool.detect.binding.families import HEADS
 from sapool.errors import InputError
 from tests.detect.support import SHIPPED, bound
+from tests.tiers import in_tiers
 
 RESNET_POOLINGS = (
     *("skip", "lip", "gaussian_pool", "nlp", "nlp_reduced", "nlp_headfix2_nowin_reduced", "nlp_reduced0842"),
@@ -70,7 +71,9 @@ def feature_sizes(config: Config, side: int) -> list[tuple[int, int]]:
     return [tuple(level.shape[2:]) for level in maps]
 
 
-@pytest.mark.parametrize("architecture", [*RESNETS, *DYNAMIC, *MOBILENETS])
+@pytest.mark.parametrize(
+    "architecture", in_tiers([*RESNETS, *DYNAMIC, *MOBILENETS], [*RESNETS[:3], *DYNAMIC[:1], *MOBILENETS[:3]])
+)
 def test_published_architectures_fit_their_detectors(architecture):
     """Each architecture in one of the three, in turn; the next test has all three."""
     name = PUBLISHED[(RESNETS + DYNAMIC + MOBILENETS).index(architecture) % 3]
@@ -184,7 +187,7 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *SHIPPED])
+@pytest.mark.parametrize("name", in_tiers([*FAMILIES, *SHIPPED], [*SHIPPED, "ATSSHead", "FCOSHead", "RPNHead"]))
 def test_every_family_of_heads_goes_forward_and_back(name):
     # Without a neck the smallest anchors are of 128 pixels; DINO wants 900 cells.
     side = {"no neck": 384, "DINOHead": 448}.get(name, 128)

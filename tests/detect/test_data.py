@@ -170,6 +170,7 @@ def test_before_the_first_step(root, more, said, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_image_that_breaks_while_training(root, tmp_path):
     """From a worker, too, a sentence arrives, and the exit code is 2."""
     program = f"""

@@ -320,6 +320,7 @@ def test_reports_of_the_environment_name_the_stand_in():
     assert mmcv._ext is sys.modules["mmcv._ext"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("content", "served"), [("", False), ("raise ImportError('undefined symbol')", True)])
 def test_a_compiled_extension_goes_first_if_it_imports(tmp_path: Path, content, served):
     (tmp_path / "_ext.py").write_text(f"{content}\ndef __getattr__(name):\n    return lambda *a, **k: 'compiled'\n")

@@ -19,6 +19,9 @@ from sapool.detect.checkpoints import last_of, read_run_checkpoint
 from sapool.errors import WeightsError
 from tests.detect.support import CHEAP, ENVIRONMENT, ROOT, command, made, overrides
 
+# Whole trainings: every run of the suite has a short one in `tests/runs`.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
@@ -37,8 +40,8 @@ def losses(said: str) -> list[float]:
     ("recipe", "epochs", "more"),
     [
         ("ssd-digits", 14, ()),
-        pytest.param("faster_rcnn", 4, ("optimizer.name=adamw", "optimizer.lr=1e-3"), marks=pytest.mark.slow),
-        pytest.param("yolov3-mmdet", 6, ("optimizer.name=adamw", "optimizer.lr=1e-3"), marks=pytest.mark.slow),
+        pytest.param("faster_rcnn", 4, ("optimizer.name=adamw", "optimizer.lr=1e-3")),
+        pytest.param("yolov3-mmdet", 6, ("optimizer.name=adamw", "optimizer.lr=1e-3")),
     ],
 )
 def test_loss_falls_by_half_without_a_number_set_by_hand(recipe, epochs, more, data, tmp_path):

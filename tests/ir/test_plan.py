@@ -39,7 +39,7 @@ def compiled(text: str, **options: Any) -> sapool.CompiledModel:
         return sapool.compile(text, **options)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @example(sapool.parse("prepool-avgp-2-mobilenet-maxp-2222121"))
 @example(sapool.parse("prepool-nlp-1-dyresnet50_v2-dfmixp_reduced4211-2221"))
 @given(architectures(most=64))
