@@ -9,8 +9,10 @@ once, which is how networks are run that aren't streamed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
+from itertools import accumulate
 
 from sapool.cost.memory import BYTES, Assumptions
 from sapool.schedule.operations import ACCUMULATOR, Network
@@ -39,6 +41,7 @@ class Move:
         start, stop: the rows, or, of a running sum, the operand's rows that it takes in.
         live: bytes of all storages that are held meanwhile.
         scratch: bytes that the operation takes besides.
+        freed: operations of whose results less is needed afterwards, and the first row of each that still is.
     """
 
     operation: int
@@ -46,6 +49,7 @@ class Move:
     stop: int
     live: int
     scratch: int
+    freed: tuple[tuple[int, int], ...] = ()
 
     @property
     def total(self) -> int:
@@ -91,6 +95,7 @@ class Machine:
     ) -> None:
         operations = net.operations
         self.net, self.order, self.assumptions, self.record = net, list(order), assumptions, record
+        self.input_by_rows = input_by_rows
         self.place = {number: place for place, number in enumerate(order)}
         self.width = BYTES[assumptions.dtype]
         self.steps = [operation.steps for operation in operations]
@@ -120,6 +125,17 @@ class Machine:
             self.region(region)
         return self.peak
 
+    def fork(self) -> Machine:
+        """A machine in the state before anything was computed, sharing what doesn't change."""
+        other = copy(self)
+        operations = self.net.operations
+        other.done, other.available, other.freed = ([0] * len(operations) for _ in range(3))
+        other.held, other.where = ([[] for _ in operations] for _ in range(2))
+        other.moves, other.storages = [], []
+        other.live = other.peak = 0
+        other._compute(0, operations[0].steps)
+        return other
+
     def skip(self, stop: int) -> None:
         """Takes for granted that all operations before a place have been computed."""
         for number in self.order[1:stop]:
@@ -132,8 +148,8 @@ class Machine:
             self.live += sum(self.held[number][self.freed[number] :])
         self.peak = self.live
 
-    def region(self, region: Region) -> None:
-        """Computes one region."""
+    def region(self, region: Region, bound: int | None = None) -> bool:
+        """Computes one region; False where it gave up because the peak reached `bound`."""
         order, place = self.order, self.place
         caps = {n: -(-self.steps[n] // region.bands) for n in order[region.start : region.stop]}
         ready = {n: self._producible(n, 0) for n in caps}
@@ -148,6 +164,8 @@ class Machine:
             if limit - start > cap and 2 * (limit - start - cap) > cap - 1:
                 stop = start + cap
             self._compute(number, stop)
+            if bound is not None and self.peak >= bound:
+                return False
             if stop < limit:
                 heappush(heap, -place[number])
             for user, _ in self.users[number]:
@@ -157,6 +175,25 @@ class Machine:
                         ready[user] = reached
                         heappush(heap, -place[user])
         assert all(self.done[n] == self.steps[n] for n in caps), "a region waits for what it doesn't compute"
+        return True
+
+    def timeline(self) -> tuple[list[Move], list[Storage]]:
+        """The moves and storages of a finished run.
+
+        What the network's input or outputs lie in counts from its beginning as they do.
+        """
+        end = len(self.moves) - 1
+        outside = {number for at in (0, *self.net.outputs) for number in self.where[at]}
+        storages = [
+            replace(s, last=min(s.last, end), counted=self.assumptions.io or number not in outside)
+            for number, s in enumerate(self.storages)
+        ]
+        changes = [0] * (end + 2)
+        for storage in storages:
+            if storage.counted:
+                changes[storage.first] += storage.size
+                changes[storage.last + 1] -= storage.size
+        return [replace(m, live=live) for m, live in zip(self.moves, accumulate(changes), strict=False)], storages
 
     def _producible(self, number: int, known: int) -> int:
         """How far an operation can go with the rows that there are."""
@@ -209,6 +246,10 @@ class Machine:
         low, high = self.freed[number], self._dead(number)
         if low < high:  # rows that nobody reads
             self._free(number, low, high, set())
+            dying.append((number, low, high))
+        if self.record:
+            freed = tuple((source, high) for source, _, high in dying)
+            self.moves[-1] = replace(self.moves[-1], freed=freed)
 
     def _produced(self, number: int, start: int, stop: int) -> tuple[int, int]:
         """The rows whose storage begins when an operation goes from step `start` to `stop`."""

@@ -38,6 +38,10 @@ class Rows:
         return f"{self.count} rows along axis {self.axis}"
 
 
+class NotByRows(Exception):  # noqa: N818 - a verdict, not an error
+    """An operation can't be computed by rows; says why, as the rest of a sentence that begins with its name."""
+
+
 @dataclass(frozen=True)
 class Reach:
     """Which of an operand's rows each row of a result reads: those from `first[r]` to `last[r]`, that one excluded.
@@ -63,6 +67,8 @@ class Reach:
         """Row r reads what lies on the map of a window that starts at r·stride − padding."""
         span = dilation * (kernel - 1) + 1
         starts = [r * stride - padding for r in range(count)]
+        if any(start + span <= 0 or start >= operand for start in starts):
+            raise NotByRows("has windows beside the map")
         return cls(
             tuple(min(max(start, 0), operand) for start in starts),
             tuple(min(max(start + span, 0), operand) for start in starts),
@@ -105,10 +111,6 @@ class Summing:
     operand: fx.Node
     total: Callable[[Sequence[Any], Mapping[str, Any]], Any]
     finish: Callable[[Any], Any]
-
-
-class NotByRows(Exception):  # noqa: N818 - a verdict, not an error
-    """An operation can't be computed by rows; says why, as the rest of a sentence that begins with its name."""
 
 
 def shape_of(node: Any) -> Shape:

@@ -141,12 +141,14 @@ def padding(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
         raise NotByRows("pads parts of rows")
     above, below = above // where.unit, below // where.unit
     count = where.count + above + below
-    reach = Reach.windows(count, where.count, kernel=1, stride=1, padding=above)
+    nearest = [min(max(r - above, 0), where.count - 1) for r in range(count)]
+    reach = Reach(tuple(nearest), tuple(row + 1 for row in nearest))
 
     def compute(args: Sequence[Any], kwargs: Mapping[str, Any], start: int, stop: int) -> Any:
         band, now = bind(("input",), args, kwargs)["input"], list(sizes)
         if len(now) > behind:
             top, bottom = max(min(above, stop) - start, 0), max(stop - max(where.count + above, start), 0)
+            band = where.band(band, 0, stop - start - top - bottom)
             now[behind], now[behind + 1] = top * where.unit, bottom * where.unit
         return F.pad(band, now, call["mode"], call["value"])
 
