@@ -41,7 +41,6 @@ class Execution:
         self.templates, self.dtype, self.device = templates, dtype, device
         self.constants: dict[fx.Node, Any] = {}
         self.held: list[list[tuple[int, int, Any]]] = [[] for _ in self.net.operations]
-        self.totals: dict[int, Any] = {}
         self.x: Any = None
 
     def run(self, x: Any) -> Any:
@@ -62,10 +61,11 @@ class Execution:
         how = self.how.get(node)
         if isinstance(how, Summing):
             total = how.total(*self._call(node, {how.operand: (start, stop)}))
-            self.totals[number] = self.totals[number] + total if start else total
-            if stop < operation.steps:
-                return
-            value, start, stop = how.finish(self.totals.pop(number)), 0, operation.rows
+            if start:
+                total = self.load(number, 0, operation.rows) + total
+                self.held[number].clear()
+            value = total if stop < operation.steps else how.finish(total)
+            start, stop = 0, operation.rows
         elif isinstance(how, ByRows):
             bands = {source: (reach.first[start], reach.last[stop - 1]) for source, reach in how.reach.items()}
             value = how.compute(*self._call(node, bands), start, stop)

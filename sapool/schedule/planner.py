@@ -97,7 +97,7 @@ class Schedule:
 
     @cached_property
     def _packed(self) -> tuple[int, list[Buffer]]:
-        return arena_size(self.wanted)
+        return arena_size(self.wanted, seconds=0.5)
 
     @property
     def arena(self) -> int:
@@ -153,7 +153,7 @@ def plan(
     budget: int | None = None,
     bands: int | None = None,
     input_by_rows: bool = False,
-    seconds: float = 3.0,
+    seconds: float = 2.5,
 ) -> Schedule:
     """Schedules an unrolled graph (`sapool.cost.unroll.unroll`).
 
@@ -196,7 +196,11 @@ class _Planner:
         if bands is not None:
             return self._lowest([*plain, *self._streamed(min(bands, self.rows))])
         if budget is None:
-            return self._lowest([*plain, *self._streamed(self.rows)], coarsen=True)
+            # Row by row is nearly always best. Where it isn't, some operation waits with many rows for another.
+            found = [*plain, *self._streamed(self.rows)]
+            for count in (2, 8, 32):
+                found += self._streamed(count) if count < self.rows and time.monotonic() < self.deadline else []
+            return self._lowest(found, coarsen=True)
         for path, at in plain:
             if path.peak <= budget and (schedule := self._schedule(path, at)).arena <= budget:
                 return schedule

@@ -15,7 +15,7 @@ _ALIGNED = frozenset(
     (
         *("add", "sub", "mul", "div", "neg", "exp", "log", "sqrt", "rsqrt", "square", "abs", "pow", "clamp", "addcmul"),
         *("relu", "relu6", "leaky_relu", "gelu", "silu", "mish", "elu", "selu", "hardtanh", "hardswish", "hardsigmoid"),
-        *("sigmoid", "logsigmoid", "tanh", "softplus", "prelu", "maximum", "minimum", "lerp", "where", "reciprocal"),
+        *("sigmoid", "logsigmoid", "tanh", "softplus", "prelu", "maximum", "minimum", "lerp", "where", "reciprocal", "sin", "cos", "erf", "sign", "round", "floor"),
         *("dropout", "to", "float", "half", "double", "contiguous", "clone", "alpha_dropout", "true_divide"),
     )
 )
