@@ -100,6 +100,7 @@ def stream(
     image_size: int | tuple[int, int] | None = None,
     assumptions: Assumptions | None = None,
     input_by_rows: bool = False,
+    seconds: float = 2.5,
     check: bool = True,
 ) -> StreamedModel:
     """A model that computes the same in bands of rows, each row once, so that less has to be held at a time.
@@ -112,6 +113,7 @@ def stream(
         image_size: a side, or (height, width), of the images that it is for; the plan's where there is one, else 224.
         assumptions: what `budget` is measured under; the dtype is int8 unless another is given.
         input_by_rows: count the rows of the image as let go one by one.
+        seconds: the time limit of the search for a schedule.
         check: compare with the model on a random image before returning.
 
     Returns:
@@ -125,7 +127,10 @@ def stream(
     size = _size(model, image_size)
     limit = parse_size(budget) if isinstance(budget, str) else budget
     twin: Any = on_meta(graph).float()
-    schedule = plan(unroll(twin, *size), assumptions, budget=limit, bands=bands, input_by_rows=input_by_rows)
+    graph_of_operations = unroll(twin, *size)
+    schedule = plan(
+        graph_of_operations, assumptions, budget=limit, bands=bands, input_by_rows=input_by_rows, seconds=seconds
+    )
     if limit is not None and schedule.arena > limit:
         raise InputError(
             f"budget: the activations don't fit {limit:,} bytes; streamed row by row they still take {schedule.arena:,}"
