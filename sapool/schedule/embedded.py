@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from sapool.cost.memory import BYTES
+from sapool.cost.assumptions import BYTES
 from sapool.errors import InputError
 from sapool.schedule.execution import Execution, tensors_of
 from sapool.schedule.planner import Schedule

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import accumulate
 
-from sapool.cost.memory import BYTES, Assumptions
+from sapool.cost.assumptions import BYTES, Assumptions
 from sapool.schedule.operations import ACCUMULATOR, Network
 
 

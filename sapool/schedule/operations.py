@@ -11,7 +11,8 @@ from math import prod
 
 from torch import Tensor, fx
 
-from sapool.cost.memory import _ELEMENTWISE, Assumptions, operation_name
+from sapool.cost.assumptions import Assumptions
+from sapool.cost.lifetimes import _ELEMENTWISE, operation_name
 from sapool.schedule.pointwise import is_aligned, plain_name
 from sapool.schedule.rows import ByRows, Reach, Summing, is_tensor, shape_of
 from sapool.schedule.tracking import Tracking, track

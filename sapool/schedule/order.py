@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
-from sapool.cost.memory import BYTES, Assumptions
+from sapool.cost.assumptions import BYTES, Assumptions
 from sapool.schedule.operations import Network
 
 _MOST_SETS = 200_000

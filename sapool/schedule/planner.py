@@ -10,7 +10,9 @@ from functools import cached_property
 from torch import fx
 
 from sapool.cost.arena import Buffer, arena_size, lower_bound
-from sapool.cost.memory import Assumptions, Memory, Step, operation_name
+from sapool.cost.assumptions import Assumptions
+from sapool.cost.lifetimes import operation_name
+from sapool.cost.memory import Memory, Step
 from sapool.errors import InputError
 from sapool.schedule.cuts import Cuts, Path
 from sapool.schedule.machine import Machine, Move, Region, Storage
@@ -89,6 +91,13 @@ class Schedule:
     def peak(self) -> int:
         """Bytes at the peak."""
         return max((move.total for move in self.moves[1:]), default=0)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all moves."""
+        operations = self.net.operations
+        whole = [sum(node.meta.get("macs", 0) for node in operation.nodes) for operation in operations]
+        return sum(whole[m.operation] * (m.stop - m.start) // operations[m.operation].steps for m in self.moves)
 
     @property
     def streamed(self) -> tuple[Region, ...]:

@@ -10,9 +10,11 @@ from torch import Tensor, fx, nn
 
 from sapool.analysis.shapes import on_meta
 from sapool.analysis.trace import trace
-from sapool.cost.memory import Assumptions, parse_size
+from sapool.cost.assumptions import Assumptions
+from sapool.cost.budget import parse_size
 from sapool.cost.unroll import unroll
 from sapool.errors import InputError
+from sapool.model import CompiledModel
 from sapool.schedule.constants import templates
 from sapool.schedule.execution import Execution, tensors_of
 from sapool.schedule.planner import Schedule, plan
@@ -142,7 +144,9 @@ def stream(
 
 
 def _size(model: nn.Module, given: int | tuple[int, int] | None) -> tuple[int, int]:
-    size = given if given is not None else getattr(getattr(model, "plan", None), "image_size", 224)
+    size = given
+    if size is None:
+        size = model.plan.options.image_size if isinstance(model, CompiledModel) else 224
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1:
         raise InputError(f"image_size: expected positive numbers of pixels, not {height}x{width}")

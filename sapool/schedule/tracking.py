@@ -10,7 +10,7 @@ import networkx as nx
 from torch import Tensor, fx
 
 from sapool.analysis.dataflow import Dataflow
-from sapool.cost.memory import operation_name
+from sapool.cost.lifetimes import operation_name
 from sapool.schedule import pointwise, views, windows
 from sapool.schedule.rows import ByRows, NotByRows, Rows, Summing, is_tensor, shape_of
 

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from sapool.cost.memory import Assumptions
+from sapool.cost.assumptions import Assumptions
 from sapool.cost.unroll import unroll
 from sapool.schedule.execution import Execution, tensors_of
 from sapool.schedule.machine import Region
