@@ -52,7 +52,7 @@ def outputs(value: Any) -> list[Tensor]:
 def distance(one: Any, other: Any) -> float:
     """The largest difference, relative to the largest value."""
     pairs = zip(outputs(one), outputs(other), strict=True)
-    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)) for a, b in pairs)
+    return max(float(((a - b).abs().max() / a.abs().max().clamp(min=1e-30)).detach()) for a, b in pairs)
 
 
 class Weighing(Execution):
