@@ -71,7 +71,9 @@ def _merged(one: Any, two: Any, node: fx.Node) -> Any:
         return one
     if isinstance(one, int) and two == 2 * one:
         return PerImage(one)
-    raise InputError(f"the network can't be streamed: {node.name} depends on the batch in a way of its own ({one}, {two})")
+    raise InputError(
+        f"the network can't be streamed: {node.name} depends on the batch in a way of its own ({one}, {two})"
+    )
 
 
 def filled(template: Any, value: Callable[[fx.Node], Any], batch: Callable[[], Any], dtype: torch.dtype) -> Any:

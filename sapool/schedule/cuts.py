@@ -7,9 +7,11 @@ peak of its edges. No edge costs a multiply-accumulate more than another, since 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sapool.schedule.machine import Machine, Region
+from sapool.schedule.machine import Machine
+from sapool.schedule.moves import Region
 
 _GRAINS = (8, 16, 32, 64)
 """How many cut points are tried; more of them while there is time."""
@@ -55,15 +57,47 @@ class Cuts:
                 break
         return found
 
-    def coarsened(self, path: Path, bound: int) -> Path:
-        """The same regions with as few bands each as stay within `bound` bytes."""
-        regions = []
-        for region in path.regions:
-            most = region.bands
-            steps = [bands for bands in _ladder(most) if region.bands > 1 and bands < most]
-            fitting = (Region(region.start, region.stop, bands) for bands in steps)
-            regions.append(next((other for other in fitting if self._peak(other, bound + 1) <= bound), region))
-        return Path(max(self._peak(region, None) for region in regions), tuple(regions))
+    def lightest(self, bound: int, bands: int | None = None) -> Path:
+        """The path with the fewest moves within `bound` bytes, of regions that have been measured.
+
+        Args:
+            bound: no less than the peak of a path that was found.
+            bands: how many a streamed region has; None for any number, and then as few in each as stay within `bound`.
+        """
+        into: dict[int, list[Region]] = {}
+        for region, (peak, exact) in self.known.items():
+            if exact and peak <= bound and (bands is None or region.bands in (1, bands)):
+                into.setdefault(region.stop, []).append(region)
+        best: dict[int, tuple[int, Region | None]] = {1: (0, None)}
+        for stop in range(2, self.end + 1):
+            costs = [(best[r.start][0] + self._moves(r), r) for r in into.get(stop, ()) if r.start in best]
+            if costs:
+                best[stop] = min(costs, key=lambda item: item[0])
+        regions = self._back({stop: region for stop, (_, region) in best.items()})
+        return self._measured(regions if bands is not None else [self._coarsened(r, bound) for r in regions])
+
+    def _moves(self, region: Region) -> int:
+        steps = self.machine.steps
+        return sum(min(region.bands, steps[n]) for n in self.machine.order[region.start : region.stop])
+
+    def _coarsened(self, region: Region, bound: int) -> Region:
+        """The same region with as few bands as stay within `bound` bytes."""
+        ladder = _ladder(region.bands) if region.bands > 1 else []
+        fitting = (Region(region.start, region.stop, bands) for bands in ladder)
+        return next((other for other in fitting if self._peak(other, bound + 1) <= bound), region)
+
+    def _measured(self, regions: Sequence[Region]) -> Path:
+        return Path(max((self._peak(region, None) for region in regions), default=0), tuple(regions))
+
+    def _back(self, into: Mapping[int, Region | None]) -> list[Region]:
+        """The regions of the path that ends at the last place."""
+        regions, stop = list[Region](), self.end
+        while stop > 1:
+            region = into[stop]
+            assert region is not None
+            regions.insert(0, region)
+            stop = region.start
+        return regions
 
     def _path(self, points: set[int], bands: int, bound: int | None = None, deadline: float | None = None) -> Path:
         """The bottleneck shortest path through given cut points; operations between them can still stand alone."""
@@ -73,7 +107,11 @@ class Cuts:
             alone = Region(stop - 1, stop)
             cost, region = max(best[stop - 1][0], self._peak(alone, None)), alone
             if stop in points:
-                starts = sorted((max(best[start][0], self.live[start], self.live[stop]), start) for start in points if start < stop - 1)
+                starts = sorted(
+                    (max(best[start][0], self.live[start], self.live[stop]), start)
+                    for start in points
+                    if start < stop - 1
+                )
                 for floor, start in starts:
                     limit = min(cost, far if bound is None else bound)
                     if floor >= limit or (deadline is not None and time.monotonic() > deadline):
@@ -82,13 +120,8 @@ class Cuts:
                     if peak < cost:
                         cost, region = peak, Region(start, stop, bands)
             best[stop] = cost, region
-        regions, stop = list[Region](), self.end
-        while stop > 1:
-            region_ = best[stop][1]
-            assert region_ is not None
-            regions.append(region_)
-            stop = region_.start
-        return Path(best[self.end][0], tuple(reversed(regions)))
+        regions = self._back({stop: region for stop, (_, region) in best.items()})
+        return Path(best[self.end][0], tuple(regions))
 
     def _points(self, grain: int) -> set[int]:
         """So many places over the network, each where the least is held of its neighbourhood."""

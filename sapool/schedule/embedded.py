@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from sapool.cost.assumptions import BYTES
 from sapool.errors import InputError
 from sapool.schedule.execution import Execution, tensors_of
-from sapool.schedule.planner import Schedule
+from sapool.schedule.schedule import Schedule
 
 
 class Embedded(Execution):

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from sapool.schedule.by_rows.pointwise import call
+from sapool.schedule.by_rows.rows import ByRows, Summing, is_tensor
 from sapool.schedule.constants import Template, filled
-from sapool.schedule.planner import Schedule
-from sapool.schedule.pointwise import call
-from sapool.schedule.rows import ByRows, Summing, is_tensor
+from sapool.schedule.schedule import Schedule
 
 Lookup = Callable[[str], Any]
 """A parameter or buffer by its path."""
@@ -42,10 +42,12 @@ class Execution:
         self.constants: dict[fx.Node, Any] = {}
         self.held: list[list[tuple[int, int, Any]]] = [[] for _ in self.net.operations]
         self.x: Any = None
+        self.solid: frozenset[int] = frozenset()
 
     def run(self, x: Any) -> Any:
         """The network's result for a batch of images."""
         self.x = x
+        self.solid = self.schedule.solid if self._alone(x) else frozenset()
         self.store(0, 0, self.net.operations[0].rows, x)
         self.finish(0)
         for at, move in enumerate(self.schedule.moves[1:], start=1):
@@ -53,6 +55,11 @@ class Execution:
             self.finish(at)
         output = self.net.graph.graph.output_node()
         return filled(self._template(output)[0][0], self.whole, self._batch, self.dtype)
+
+    @staticmethod
+    def _alone(x: Any) -> bool:
+        """Whether nothing but the result is wanted of a run: no gradients, no trace."""
+        return isinstance(x, Tensor) and not torch.compiler.is_compiling() and not torch.is_grad_enabled()
 
     def step(self, number: int, start: int, stop: int) -> None:
         """Computes rows of an operation and keeps them."""
@@ -79,11 +86,22 @@ class Execution:
         """An elementwise operation on what was just computed."""
         how, (args, kwargs) = self.how.get(node), self._call(node, {}, {before: value})
         if kwargs.get("inplace") and not isinstance(node.target, str):
-            return node.target(*args, **kwargs)  # type: ignore[operator] - nothing else has seen the value
+            return node.target(*args, **kwargs)  # nothing else has seen the value
         return how.compute(args, kwargs, start, stop) if isinstance(how, ByRows) else call(node, args, kwargs)
 
     def store(self, number: int, start: int, stop: int, value: Any) -> None:
         """Keeps rows of an operation's result."""
+        if number in self.solid and stop - start < self.net.operations[number].rows:
+            # Joined at the end, the map would be held twice. Gradients, and what traces the run, need it so.
+            where = self.rows[self.net.operations[number].nodes[0]]
+            if not start:
+                shape = list(value.shape)
+                shape[where.axis] = self.net.operations[number].rows * where.unit
+                self.held[number].append((0, 0, value.new_empty(shape)))
+            ((_, _, whole),) = self.held[number]
+            where.band(whole, start, stop).copy_(value)
+            self.held[number] = [(0, stop, whole)]
+            return
         self.held[number].append((start, stop, value))
 
     def load(self, number: int, start: int, stop: int) -> Any:
@@ -93,7 +111,7 @@ class Execution:
         for begin, end, value in self.held[number]:
             low, high = max(begin, start), min(end, stop)
             if low < high:
-                cut = (low, high) != (begin, end)
+                cut = (low, high) != (begin, end) or (number in self.solid and end < self.net.operations[number].rows)
                 pieces.append(where.band(value, low - begin, high - begin) if cut and where is not None else value)
         if len(pieces) == 1:
             return pieces[0]

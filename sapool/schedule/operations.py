@@ -13,9 +13,9 @@ from torch import Tensor, fx
 
 from sapool.cost.assumptions import Assumptions
 from sapool.cost.lifetimes import _ELEMENTWISE, operation_name
-from sapool.schedule.pointwise import is_aligned, plain_name
-from sapool.schedule.rows import ByRows, Reach, Summing, is_tensor, shape_of
-from sapool.schedule.tracking import Tracking, track
+from sapool.schedule.by_rows.pointwise import is_aligned, plain_name
+from sapool.schedule.by_rows.rows import ByRows, Reach, Summing, is_tensor, shape_of
+from sapool.schedule.by_rows.tracking import Tracking, track
 
 ACCUMULATOR = 4
 """Bytes of a running sum's entry: what adds up int8 values row after row is an int32, as on every device."""
@@ -231,7 +231,15 @@ def _storage(value: Tensor) -> int:
 
 def _returns_operand(node: fx.Node) -> bool:
     """Whether an elementwise operation has nothing to do, as dropout in eval mode, and says so by its result."""
-    return plain_name(operation_name(node)) in ("dropout", "alpha_dropout", "contiguous", "to", "float", "half", "double")
+    return plain_name(operation_name(node)) in (
+        "dropout",
+        "alpha_dropout",
+        "contiguous",
+        "to",
+        "float",
+        "half",
+        "double",
+    )
 
 
 def _tensors(node: fx.Node) -> list[fx.Node]:

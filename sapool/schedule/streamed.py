@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,10 +18,12 @@ from sapool.errors import InputError
 from sapool.model import CompiledModel
 from sapool.schedule.constants import templates
 from sapool.schedule.execution import Execution, tensors_of
-from sapool.schedule.planner import Schedule, plan
+from sapool.schedule.moves import Region
+from sapool.schedule.planner import plan
+from sapool.schedule.schedule import Schedule
 
 TOLERANCE = 1e-4
-"""Of the largest output: the bound of the check in float32, whose rounding differs with the kernels that torch picks."""
+"""Of the largest output: bound of the check. In float32 rounding differs with the kernels that torch picks."""
 
 
 class Program:
@@ -45,7 +48,12 @@ class Program:
 
 
 def _rebuilt(
-    module: fx.GraphModule, size: tuple[int, int], assumptions: Assumptions, input_by_rows: bool, order: Any, regions: Any
+    module: fx.GraphModule,
+    size: tuple[int, int],
+    assumptions: Assumptions,
+    input_by_rows: bool,
+    order: Sequence[int],
+    regions: Sequence[Region],
 ) -> Program:
     return Program(module, size, Schedule.of(unroll(module, *size), assumptions, order, regions, input_by_rows))
 
@@ -79,11 +87,9 @@ class StreamedModel(nn.Module):
         """(N, C, H, W) to what the model returns."""
         if self.training:
             return fx.Interpreter(self, graph=self.program.module.graph).run(x)
-        if type(x) is not fx.Proxy and tuple(x.shape[-2:]) != self.program.size:
-            height, width = self.program.size
-            raise InputError(
-                f"the model streams images of {height}x{width}, not {x.shape[-2]}x{x.shape[-1]}: stream it again for those"
-            )
+        if isinstance(x, Tensor) and tuple(x.shape[-2:]) != self.program.size:  # it may be a tracer's stand-in
+            (height, width), given = self.program.size, "x".join(map(str, x.shape[-2:]))
+            raise InputError(f"the model streams images of {height}x{width}, not {given}: stream it again for those")
         some = next(self.parameters(), None)
         dtype, device = (some.dtype, some.device) if some is not None else (torch.float32, None)
         return Execution(

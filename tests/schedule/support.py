@@ -16,7 +16,7 @@ from sapool.cost.unroll import unroll
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.record import Log
 from sapool.schedule.execution import Execution, tensors_of
-from sapool.schedule.planner import Schedule
+from sapool.schedule.schedule import Schedule
 
 
 def network_of(text: str, size: int, classes: int = 7) -> fx.GraphModule:

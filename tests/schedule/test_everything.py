@@ -11,7 +11,12 @@ from sapool.catalogue.poolings import POOLINGS
 from tests.schedule.support import distance, image, network_of
 
 # Where 64 pixels are too few.
-LARGER = {"inception_v3": (96, 101), "alexnet": (72, 81), "timm:selecsls42": (96, 101), "timm:legacy_xception": (96, 101)}
+LARGER = {
+    "inception_v3": (96, 101),
+    "alexnet": (72, 81),
+    "timm:selecsls42": (96, 101),
+    "timm:legacy_xception": (96, 101),
+}
 
 TIMM = (
     *("resnet26t", "resnetblur50", "seresnet33ts", "gcresnext26ts", "resnetv2_50x1_bit", "skresnet18", "resnest14d"),

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from sapool.cost.assumptions import Assumptions
 from sapool.cost.unroll import unroll
 from sapool.schedule.execution import Execution, tensors_of
-from sapool.schedule.machine import Region
+from sapool.schedule.moves import Region
 from sapool.schedule.operations import network
-from sapool.schedule.planner import Schedule
+from sapool.schedule.schedule import Schedule
 from tests.schedule.support import image
 
 Function = Callable[[Tensor], Tensor]
@@ -90,15 +90,19 @@ BY_ROWS: dict[str, Callable[[Around, Tensor], Tensor]] = {
     "one channel": lambda m, x: x[:, 3].unsqueeze(1).expand(-1, 4, -1, -1).exp(),
     "channels last": lambda m, x: F.layer_norm(x.permute(0, 2, 3, 1), (8,)).permute(0, 3, 1, 2),
     "softmax over channels": lambda m, x: x.softmax(1),
-    "tokens": lambda m, x: F.linear(x.flatten(2).transpose(1, 2), m.kernel[:, :, 1, 1]).transpose(1, 2).unflatten(2, (17, 14)),
-    "attention": lambda m, x: attend(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(1, 8, 17, 14),
+    "tokens": lambda m, x: F.linear(tokens(x), m.kernel[:, :, 1, 1]).transpose(1, 2).unflatten(2, (17, 14)),
+    "attention": lambda m, x: attend(tokens(x)).transpose(1, 2).reshape(1, 8, 17, 14),
     "sampling": lambda m, x: F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1).tanh(), align_corners=False),
     "sum over rows": lambda m, x: x * x.sum((2, 3), keepdim=True),
 }  # fmt: skip
 
 
-def attend(tokens: Tensor) -> Tensor:
-    query, key, value = torch.cat([tokens, tokens.sin(), tokens.cos()], -1).chunk(3, -1)
+def tokens(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)
+
+
+def attend(x: Tensor) -> Tensor:
+    query, key, value = torch.cat([x, x.sin(), x.cos()], -1).chunk(3, -1)
     return F.scaled_dot_product_attention(query, key, value)
 
 
@@ -111,7 +115,7 @@ AT_ONCE: dict[str, tuple[Callable[[Around, Tensor], Tensor], str]] = {
     "transposed convolution": (lambda m, x: F.conv_transpose2d(x, m.kernel), "isn't known to work by rows"),
     "group norm": (lambda m, x: F.group_norm(x, 2), "group_norm isn't known to work by rows"),
     "joined along rows": (lambda m, x: torch.cat([x, x.exp()], 2), "joins maps along their rows"),
-    "rows turned into channels": (lambda m, x: x.permute(0, 2, 1, 3).reshape(1, 34, 4, 14), "rows don't run down a map"),
+    "rows torn apart": (lambda m, x: x.permute(0, 2, 1, 3).reshape(1, 34, 4, 14), "rows don't run down a map"),
 }  # fmt: skip
 
 

@@ -21,10 +21,12 @@ from sapool.cost.unroll import unroll
 from sapool.errors import InputError
 from sapool.schedule.embedded import Embedded
 from sapool.schedule.execution import Execution, tensors_of
-from sapool.schedule.machine import Machine, Region
+from sapool.schedule.machine import Machine
+from sapool.schedule.moves import Region
 from sapool.schedule.operations import network
 from sapool.schedule.order import best_order
-from sapool.schedule.planner import Schedule, plan
+from sapool.schedule.planner import plan
+from sapool.schedule.schedule import Schedule
 from tests.schedule.support import Weighing, distance, folded, image, network_of
 
 WITHOUT_IO = Assumptions(io=False)
@@ -77,7 +79,12 @@ def test_every_backbone_is_planned_soon_and_gains(name: str) -> None:
 
 
 PROVED = (
-    *("resnet18-skip-1222", "mobilenet-skip-2222121", "mobilenet_v3_small-skip-22121111211", "shufflenet_v2_x0_5-lip-222"),
+    *(
+        "resnet18-skip-1222",
+        "mobilenet-skip-2222121",
+        "mobilenet_v3_small-skip-22121111211",
+        "shufflenet_v2_x0_5-lip-222",
+    ),
     *("resnet18-nlp_reduced-1222", "resnet18-dfmixp_reduced-2222", "dymobilenet-maxp-1222121"),
     "prepool-gaussian_pool-2-resnet18-attnpool-1222",
 )
@@ -196,7 +203,11 @@ def test_budgets_take_what_they_need() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"budget": 1, "bands": 2}, "give one of them"), ({"bands": 0}, "bands: expected"), ({"budget": -5}, "budget: exp")],
+    [
+        ({"budget": 1, "bands": 2}, "give one of them"),
+        ({"bands": 0}, "bands: expected"),
+        ({"budget": -5}, "budget: exp"),
+    ],
 )
 def test_refusals(arguments: dict[str, int], message: str) -> None:
     graph = unroll(fx.symbolic_trace(Chain()), 10, 10)

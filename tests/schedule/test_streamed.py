@@ -97,7 +97,7 @@ def test_another_dtype(model: fx.GraphModule) -> None:
 def test_whole_numbers_are_exact() -> None:
     """What an int8 network computes are sums of products of whole numbers, which float64 holds exactly."""
     net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU6(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 4, 1)
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU6(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1)
     ).double().eval()  # fmt: skip
     for parameter in net.parameters():
         parameter.data = torch.randint(-127, 128, parameter.shape).double()

@@ -9,13 +9,30 @@ from torch import fx
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from sapool.schedule.rows import ByRows, NotByRows, Reach, Rows, Summing, bind, is_tensor, shape_of
+from sapool.schedule.by_rows.rows import ByRows, NotByRows, Reach, Rows, Summing, bind, is_tensor, shape_of
 
 _ALIGNED = frozenset(
     (
         *("add", "sub", "mul", "div", "neg", "exp", "log", "sqrt", "rsqrt", "square", "abs", "pow", "clamp", "addcmul"),
         *("relu", "relu6", "leaky_relu", "gelu", "silu", "mish", "elu", "selu", "hardtanh", "hardswish", "hardsigmoid"),
-        *("sigmoid", "logsigmoid", "tanh", "softplus", "prelu", "maximum", "minimum", "lerp", "where", "reciprocal", "sin", "cos", "erf", "sign", "round", "floor"),
+        *(
+            "sigmoid",
+            "logsigmoid",
+            "tanh",
+            "softplus",
+            "prelu",
+            "maximum",
+            "minimum",
+            "lerp",
+            "where",
+            "reciprocal",
+            "sin",
+            "cos",
+            "erf",
+            "sign",
+            "round",
+            "floor",
+        ),
         *("dropout", "to", "float", "half", "double", "contiguous", "clone", "alpha_dropout", "true_divide"),
     )
 )
@@ -59,7 +76,7 @@ def call(node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     kwargs = {name: value for name, value in kwargs.items() if not (name == "inplace" and value)}
     if isinstance(node.target, str):
         return getattr(args[0], _OUT_OF_PLACE.get(node.target, node.target))(*args[1:], **kwargs)
-    return node.target(*args, **kwargs)  # type: ignore[operator]
+    return node.target(*args, **kwargs)
 
 
 _OUT_OF_PLACE = {

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import fx
 
-from sapool.schedule.pointwise import call
-from sapool.schedule.rows import ByRows, NotByRows, Reach, Rows, Shape, shape_of
+from sapool.schedule.by_rows.pointwise import call
+from sapool.schedule.by_rows.rows import ByRows, NotByRows, Reach, Rows, Shape, shape_of
 
 
 def reshape(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
@@ -66,12 +66,12 @@ def permutation(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
     """permute, transpose and t."""
     x, where = _source(node, rows)
     dims = len(shape_of(x))
-    given = [*node.args[1:], *node.kwargs.values()]
+    given: list[Any] = [*node.args[1:], *node.kwargs.values()]
     if _name(node) == "permute":
-        order = [d % dims for d in (given[0] if isinstance(given[0], (tuple, list)) else given)]  # type: ignore[operator, union-attr]
+        order = [d % dims for d in (given[0] if isinstance(given[0], (tuple, list)) else given)]
     else:
         order = list(range(dims))
-        one, other = (d % dims for d in given) if given else (0, 1)  # type: ignore[operator]
+        one, other = (d % dims for d in given) if given else (0, 1)
         order[one], order[other] = other, one
 
     def compute(args: Sequence[Any], kwargs: Mapping[str, Any], start: int, stop: int) -> Any:

@@ -7,13 +7,14 @@ that aren't there are filled in as the operation itself would, at the map's firs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch.nn import functional as F
 
-from sapool.schedule.rows import ByRows, NotByRows, Reach, Rows, bind, pair, shape_of
+from sapool.schedule.by_rows.rows import ByRows, NotByRows, Reach, Rows, bind, pair, shape_of
 
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _MAX_POOL = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
@@ -163,7 +164,9 @@ def resampling(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
     x = call["input"]
     height = _rows_of_map(x, rows)
     count, width = shape_of(node)[2:]
-    if call["scale_factor"] is not None and any(count % size for count, size in ((count, height), (width, shape_of(x)[3]))):
+    if call["scale_factor"] is not None and any(
+        count % size for count, size in ((count, height), (width, shape_of(x)[3]))
+    ):
         raise NotByRows("resamples by a fraction")
     # Which row a row is a copy of depends on rounding: the operation itself is asked.
     numbers = torch.arange(float(height), device="cpu").view(1, 1, -1, 1)
@@ -193,7 +196,9 @@ def pixel_shuffle(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
     reach = Reach(tuple(source), tuple(row + 1 for row in source))
 
     def compute(args: Sequence[Any], kwargs: Mapping[str, Any], start: int, stop: int) -> Any:
-        return F.pixel_shuffle(bind(("input",), args, kwargs)["input"], factor).narrow(2, start - source[start] * factor, stop - start)
+        return F.pixel_shuffle(bind(("input",), args, kwargs)["input"], factor).narrow(
+            2, start - source[start] * factor, stop - start
+        )
 
     return ByRows(Rows(2, count), {x: reach}, compute)
 
@@ -226,4 +231,4 @@ def _beyond(start: int, stop: int, stride: int, padding: int, span: int, height:
 def _runs(start: int, stop: int, key: Any) -> list[tuple[int, int]]:
     """Cuts a band into stretches of rows for which `key` is the same."""
     cuts = [start, *(r for r in range(start + 1, stop) if key(r) != key(r - 1)), stop]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))

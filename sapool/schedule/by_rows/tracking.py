@@ -11,8 +11,8 @@ from torch import Tensor, fx
 
 from sapool.analysis.dataflow import Dataflow
 from sapool.cost.lifetimes import operation_name
-from sapool.schedule import pointwise, views, windows
-from sapool.schedule.rows import ByRows, NotByRows, Rows, Summing, is_tensor, shape_of
+from sapool.schedule.by_rows import pointwise, views, windows
+from sapool.schedule.by_rows.rows import ByRows, NotByRows, Rows, Summing, is_tensor, shape_of
 
 Rule = Callable[[fx.Node, Mapping[fx.Node, Rows]], ByRows | Summing]
 
