@@ -74,7 +74,7 @@ RUNTIMES: Mapping[str, RuntimeFacts] = MappingProxyType(
 
 _BOARDS = (
     Device(
-        "nano-33-ble", "Arduino Nano 33 BLE Sense (nRF52840)", 256 * KB, 1 * MB,
+        "nano_33_ble", "Arduino Nano 33 BLE Sense (nRF52840)", 256 * KB, 1 * MB,
         source="Nordic Semiconductor, nRF52840 Product Specification, Memory",
     ),
     Device(
@@ -86,7 +86,7 @@ _BOARDS = (
         source="Raspberry Pi, Pico Product Brief: 264 KB on-chip SRAM, 2 MB on-board flash",
     ),
     Device(
-        "pico-2", "Raspberry Pi Pico 2 (RP2350)", 520 * KB, 4 * MB,
+        "pico_2", "Raspberry Pi Pico 2 (RP2350)", 520 * KB, 4 * MB,
         source="Raspberry Pi, Pico 2 Product Brief: 520 KB on-chip SRAM, 4 MB on-board flash",
     ),
     Device(
@@ -94,11 +94,11 @@ _BOARDS = (
         source="Espressif, ESP32 Datasheet: 520 KB SRAM, of which ESP-IDF gives data 320 KB; WROOM-32: 4 MB flash",
     ),
     Device(
-        "esp32-s3", "ESP32-S3-DevKitC-1 (ESP32-S3-WROOM-1-N8)", 512 * KB, 8 * MB,
+        "esp32_s3", "ESP32-S3-DevKitC-1 (ESP32-S3-WROOM-1-N8)", 512 * KB, 8 * MB,
         source="Espressif, ESP32-S3 Datasheet: 512 KB SRAM; ESP32-S3-WROOM-1 Datasheet: N8 has 8 MB flash",
     ),
     Device(
-        "sparkfun-edge", "SparkFun Edge (Apollo3 Blue)", 384 * KB, 1 * MB,
+        "sparkfun_edge", "SparkFun Edge (Apollo3 Blue)", 384 * KB, 1 * MB,
         source="Ambiq, Apollo3 Blue SoC Datasheet: up to 1 MB flash, 384 KB RAM",
     ),
     Device(
@@ -122,11 +122,11 @@ _BOARDS = (
         source="STMicroelectronics, DS12110 (STM32H742xI/G, STM32H743xI/G): 512 KB AXI SRAM, 1 MB of RAM in all",
     ),
     Device(
-        "portenta-h7", "Arduino Portenta H7 (STM32H747), without its SDRAM", 512 * KB, 2 * MB,
+        "portenta_h7", "Arduino Portenta H7 (STM32H747), without its SDRAM", 512 * KB, 2 * MB,
         source="STMicroelectronics, DS12930 (STM32H747xI/G): 512 KB AXI SRAM, 1 MB of RAM in all",
     ),
     Device(
-        "teensy-4.1", "Teensy 4.1 (i.MX RT1062)", 512 * KB, 8 * MB,
+        "teensy_41", "Teensy 4.1 (i.MX RT1062)", 512 * KB, 8 * MB,
         source="PJRC, Teensy 4.1 technical information: 1024 KB RAM in two halves, 7936 KB flash",
     ),
 )  # fmt: skip
@@ -142,7 +142,7 @@ def register_device(
 ) -> Callable[[T], T]:
     """Declares a device: decorates a class or function, whose docstring can say more; nothing is called.
 
-        @register_device("my-board", title="My Board (STM32F446)", sram=128 * 1024, flash=512 * 1024, source="DS10693")
+        @register_device("my_board", title="My Board (STM32F446)", sram=128 * 1024, flash=512 * 1024, source="DS10693")
         class MyBoard: ...
 
     Args:

@@ -44,14 +44,14 @@ def test_a_runtime_decides_what_is_in_place() -> None:
     ],
 )
 def test_verdicts(arena: int, weights: int, word: str) -> None:
-    verdict = fit(memory(arena, stem=arena), weights, "nano-33-ble")
+    verdict = fit(memory(arena, stem=arena), weights, "nano_33_ble")
     assert (verdict.word, verdict.arena, verdict.weights) == (word, arena, weights)
-    assert str(verdict).startswith(f"{word}: of nano-33-ble's 262,144 bytes of SRAM, {arena:,} are taken")
+    assert str(verdict).startswith(f"{word}: of nano_33_ble's 262,144 bytes of SRAM, {arena:,} are taken")
 
 
 def test_the_blame() -> None:
     verdict = fit(
-        memory(400_000, stem=100_000, layer1=400_000, layer2=300_000), 1000, "nano-33-ble", {"layer1": "stage1"}
+        memory(400_000, stem=100_000, layer1=400_000, layer2=300_000), 1000, "nano_33_ble", {"layer1": "stage1"}
     )
     assert verdict.blame == (("stage1", 400_000), ("layer2", 300_000))
     assert str(verdict).endswith("; stage1 needs 400,000; layer2 needs 300,000")
@@ -60,12 +60,12 @@ def test_the_blame() -> None:
 def test_a_device_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DEVICES, "_added", dict(DEVICES._added))
 
-    @register_device("test-board", title="Test Board", sram=1000, flash=2000, runtime="tinyengine")
+    @register_device("test_board", title="Test Board", sram=1000, flash=2000, runtime="tinyengine")
     class Board:
         pass
 
-    assert DEVICES["test-board"].sram == 1000
-    assert fit(memory(900), 100, "test-board").word == "tight"
+    assert DEVICES["test_board"].sram == 1000
+    assert fit(memory(900), 100, "test_board").word == "tight"
     with pytest.raises(ValueError, match="no runtime 'none'"):
         register_device("other", title="", sram=1, flash=1, runtime="none")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'pico' is taken"):
