@@ -48,9 +48,7 @@ class Execution:
         """The network's result for a batch of images."""
         self.x = x
         self.solid = self.schedule.solid if self._alone(x) else frozenset()
-        self.store(0, 0, self.net.operations[0].rows, x)
-        self.finish(0)
-        for at, move in enumerate(self.schedule.moves[1:], start=1):
+        for at, move in enumerate(self.schedule.moves):
             self.step(move.operation, move.start, move.stop)
             self.finish(at)
         output = self.net.graph.graph.output_node()
@@ -66,7 +64,10 @@ class Execution:
         operation = self.net.operations[number]
         node = operation.nodes[0]
         how = self.how.get(node)
-        if isinstance(how, Summing):
+        if not number:
+            whole = stop - start == operation.steps
+            value = self.x if whole else self.rows[node].band(self.x, start, stop)
+        elif isinstance(how, Summing):
             total = how.total(*self._call(node, {how.operand: (start, stop)}))
             if start:
                 total = self.load(number, 0, operation.rows) + total

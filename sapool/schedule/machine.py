@@ -26,7 +26,8 @@ class Machine:
         net: the operations.
         order: their numbers in the order in which they are computed; the input is first.
         assumptions: about the device.
-        input_by_rows: whether the input's rows are let go one by one, as of an image that is read by lines.
+        input_by_rows: whether the input comes and goes by rows, as from a camera that is read by lines. Else it is
+            there from the beginning until its last use.
         record: keep each move and each storage.
     """
 
@@ -63,7 +64,7 @@ class Machine:
         self.moves: list[Move] = []
         self.storages: list[Storage] = []
         self.where: list[list[int]] = [[] for _ in operations]  # the storage of each row
-        self._compute(0, net.operations[0].steps)
+        self._read_input()
 
     def run(self, regions: Sequence[Region]) -> int:
         """Computes regions one after another; returns the bytes at the peak."""
@@ -79,12 +80,16 @@ class Machine:
         other.held, other.where = [[] for _ in operations], [[] for _ in operations]
         other.moves, other.storages = [], []
         other.live = other.peak = 0
-        other._compute(0, operations[0].steps)
+        other._read_input()
         return other
+
+    def _read_input(self) -> None:
+        if not self.input_by_rows:
+            self._compute(0, self.net.operations[0].steps)
 
     def skip(self, stop: int) -> None:
         """Takes for granted that all operations before a place have been computed."""
-        for number in self.order[1:stop]:
+        for number in self.order[1 if stop == 1 or not self.input_by_rows else 0 : stop]:
             operation = self.net.operations[number]
             self.done[number], self.available[number] = operation.steps, operation.rows
             self.held[number] = [self.size[number] if self.counted[number] else 0] * operation.rows
@@ -97,7 +102,8 @@ class Machine:
     def region(self, region: Region, bound: int | None = None) -> bool:
         """Computes one region; False where it gave up because the peak reached `bound`."""
         order, place = self.order, self.place
-        caps = {n: -(-self.steps[n] // region.bands) for n in order[region.start : region.stop]}
+        first = 0 if region.start == 1 and self.input_by_rows else region.start
+        caps = {n: -(-self.steps[n] // region.bands) for n in order[first : region.stop]}
         ready = {n: self._producible(n, 0) for n in caps}
         heap = [-place[n] for n in caps if ready[n]]
         heap.sort()

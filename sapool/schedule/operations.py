@@ -156,7 +156,7 @@ class _Builder:
     def _add(self, node: fx.Node, value: Tensor) -> None:
         how, where = self.tracking.how.get(node), self.tracking.rows.get(node)
         rows = where.count if where is not None else 1
-        steps = rows if isinstance(how, ByRows) else 1
+        steps = rows if isinstance(how, ByRows) or node.op == "placeholder" else 1
         if isinstance(how, Summing):
             steps = self.tracking.rows[how.operand].count
         reads: dict[int, Reach] = {}

@@ -38,7 +38,8 @@ def plan(
         budget: bytes that the arena may take. The least change that fits is chosen: none, another order of operations,
             few bands, many; where nothing fits, the schedule with the lowest peak (its `arena` tells).
         bands: into how many bands to cut each region's maps.
-        input_by_rows: let the input's rows go one by one, as of a camera that is read by lines.
+        input_by_rows: the input comes and goes by rows, as from a camera that is read by lines; each is held from its
+            first use to its last.
         seconds: the time limit of the search, of which a third at most goes into the order of operations.
 
     Raises:

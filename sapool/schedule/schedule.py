@@ -27,7 +27,7 @@ class Schedule:
         order: their numbers in the order in which they are computed; 0 is the input.
         regions: stretches of that order that are computed together.
         assumptions: about the device.
-        input_by_rows: whether the input's rows are let go one by one.
+        input_by_rows: whether the input comes and goes by rows.
         moves: what is computed, in order.
         storages: what is held; `where[operation][row]` is the number of a row's storage.
         plain_peak: bytes at the peak of the graph as it stands, each operation at once.
@@ -105,7 +105,7 @@ class Schedule:
         operations = self.net.operations
         at_once = {n for r in self.regions if r.bands == 1 for n in self.order[r.start : r.stop]}
         readers = [n for n in self.order[1:] if n in at_once or operations[n].steps == 1]
-        return self.net.outputs | {source for n in readers for source in operations[n].reads}
+        return (self.net.outputs | {source for n in readers for source in operations[n].reads}) - {0}
 
     @cached_property
     def _packed(self) -> tuple[int, list[Buffer]]:

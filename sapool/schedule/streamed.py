@@ -120,7 +120,7 @@ def stream(
         bands: into how many bands to cut the maps, in place of a budget; few bands are fast, many take little memory.
         image_size: a side, or (height, width), of the images that it is for; the plan's where there is one, else 224.
         assumptions: what `budget` is measured under; the dtype is int8 unless another is given.
-        input_by_rows: count the rows of the image as let go one by one.
+        input_by_rows: count the rows of the image from their first use to their last alone.
         seconds: the time limit of the search for a schedule.
         check: compare with the model on a random image before returning.
 

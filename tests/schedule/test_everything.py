@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 import sapool
 from sapool.catalogue.backbones import BACKBONES
@@ -49,5 +52,19 @@ def test_streamed_equals_plain(text: str) -> None:
             expected = model(x)
             for bands in counts:
                 streamed = sapool.stream(model, bands=bands, image_size=(height, width), seconds=0.5, check=False)
-                assert distance(expected, streamed(x)) <= 1e-6, (height, width, bands)
+                far = distance(expected, streamed(x))
+                assert far <= 1e-6 or (far <= _rounding(model, x) and _exact(model, streamed, x)), (
+                    height,
+                    width,
+                    bands,
+                )
                 assert streamed.schedule.peak <= streamed.schedule.plain_peak
+
+
+def _rounding(model: nn.Module, x: Tensor) -> float:
+    """How far a model in float32 is from itself in float64: some networks magnify rounding."""
+    return distance(model(x).double(), copy.deepcopy(model).double()(x.double()))
+
+
+def _exact(model: nn.Module, streamed: nn.Module, x: Tensor) -> bool:
+    return distance(copy.deepcopy(model).double()(x.double()), copy.deepcopy(streamed).double()(x.double())) <= 1e-12

@@ -47,6 +47,7 @@ def unrolled(text: str) -> fx.GraphModule:
         ("mobilenet-skip-1222121", Assumptions(), True, 242_000),
         ("mobilenet-skip-1222121", Assumptions(io=False, inplace_depthwise=True), False, 172 * 1024),
         ("mobilenet-skip-4222121", Assumptions(), False, 174_720),
+        ("mobilenet-skip-4222121", Assumptions(), True, 35_280),
         ("resnet18-skip-1222", Assumptions(), False, 350_000),
         ("mobilenet_v2-nlp_headfix2_nowin_reduced-4222121", WITHOUT_IO, False, 68_400),
     ],
@@ -145,8 +146,11 @@ def test_line_buffers_by_hand() -> None:
     assert rows[1] == rows[2] == [(row, row + 1) for row in range(10)]
     assert schedule.peak == 400 + 3 * 80 + 2 * 80 + 3 * 40
     by_rows = Schedule.of(graph, Assumptions(), range(4), [Region(1, 4, 10)], input_by_rows=True)
-    assert by_rows.moves[1].live == 400 + 80
+    assert [(m.operation, m.start, m.live) for m in by_rows.moves[:4]] == [
+        (0, 0, 40), (0, 1, 80), (1, 0, 80 + 80), (0, 2, 40 * 3 + 80),
+    ]  # fmt: skip
     assert by_rows.moves[-1].live == 2 * 80 + 5 * 40
+    assert by_rows.peak == 2 * 40 + 3 * 80 + 2 * 80 + 3 * 40
     plain = Schedule.of(graph, Assumptions(), range(4), [Region(at, at + 1) for at in (1, 2, 3)])
     assert [move.live for move in plain.moves[1:]] == [1200, 1600, 1000]
 
