@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from sapool.planning import read_plan as read_plan
     from sapool.planning import survey as survey
     from sapool.poolings.base import Pooling as Pooling
+    from sapool.schedule.streamed import stream as stream
     from sapool.tasks import open_run as open_run
 
     __version__: str
@@ -87,6 +88,7 @@ _HOMES = {
     "register_pass": "sapool.catalogue.passes",
     "register_pooling": "sapool.catalogue.poolings",
     "save": "sapool.model_file",
+    "stream": "sapool.schedule.streamed",
     "survey": "sapool.planning",
 }
 

@@ -1,0 +1,70 @@
+"""Whether a network fits a device, and what to blame where it doesn't."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sapool.catalogue.devices import DEVICES, RUNTIMES, Device
+from sapool.cost.assumptions import Assumptions, Dtype
+from sapool.cost.budget import to_blame
+from sapool.cost.memory import Memory
+
+Word = Literal["fits", "tight", "too big"]
+
+ROOM = 0.8
+"""The part of a memory beyond which it is tight: stack, drivers, the runtime and its code want some as well."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a network on a device.
+
+    Attributes:
+        device: the board.
+        word: `fits`, `tight` (more than `ROOM` of a memory), or `too big`.
+        arena, weights: bytes that it takes of the device's SRAM and flash.
+        blame: the parts that need more than the SRAM, with their bytes, the worst first.
+    """
+
+    device: Device
+    word: Word
+    arena: int
+    weights: int
+    blame: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        sram, flash = self.device.sram, self.device.flash
+        said = (
+            f"{self.word}: of {self.device.name}'s {sram:,} bytes of SRAM, {self.arena:,} are taken "
+            f"({self.arena / sram:.0%}), and of {flash:,} of flash, {self.weights:,} ({self.weights / flash:.0%})"
+        )
+        return said + "".join(f"; {part} needs {needed:,}" for part, needed in self.blame[:3])
+
+
+def assumptions_of(device: str, *, dtype: Dtype = "int8") -> Assumptions:
+    """What is assumed of a device by its name: its runtime decides what is done in place.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    return Assumptions(dtype=dtype, inplace_depthwise=RUNTIMES[DEVICES.find(device).runtime].inplace_depthwise)
+
+
+def fit(memory: Memory, weights: int, device: str, parts: Mapping[str, str] | None = None) -> Verdict:
+    """Whether activations and weights fit a device.
+
+    Args:
+        memory: of a model, or `Schedule.memory()`.
+        weights: bytes of the parameters.
+        device: a name of `sapool.catalogue.devices.DEVICES`.
+        parts: which part each of the model's nodes belongs to, for the blame (`sapool.cost.flops.parts_of`).
+
+    Raises:
+        InputError: there is no such device.
+    """
+    board = DEVICES.find(device)
+    share = max(memory.arena / board.sram, weights / board.flash)
+    word: Word = "too big" if share > 1 else "tight" if share > ROOM else "fits"
+    return Verdict(board, word, memory.arena, weights, tuple(to_blame(memory, board.sram, parts or {})))

@@ -1,0 +1,105 @@
+"""`plan`: the schedule of an unrolled graph with the lowest peak, or the least streaming that fits a budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from torch import fx
+
+from sapool.cost.assumptions import Assumptions
+from sapool.errors import InputError
+from sapool.schedule.cuts import Cuts, Path
+from sapool.schedule.machine import Machine
+from sapool.schedule.operations import network
+from sapool.schedule.order import best_order
+from sapool.schedule.schedule import Schedule
+
+BANDS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Numbers of bands that are tried, from few to many, before rows are computed one by one."""
+
+
+def plan(
+    graph: fx.GraphModule,
+    assumptions: Assumptions | None = None,
+    *,
+    budget: int | None = None,
+    bands: int | None = None,
+    input_by_rows: bool = False,
+    seconds: float = 2.5,
+) -> Schedule:
+    """Schedules an unrolled graph (`sapool.cost.unroll.unroll`).
+
+    Without `budget` and `bands` the schedule has the lowest peak that was found. It is never worse than the plain one.
+
+    Args:
+        graph: batch norms folded or not.
+        assumptions: about the device.
+        budget: bytes that the arena may take. The least change that fits is chosen: none, another order of operations,
+            few bands, many; where nothing fits, the schedule with the lowest peak (its `arena` tells).
+        bands: into how many bands to cut each region's maps.
+        input_by_rows: the input comes and goes by rows, as from a camera that is read by lines; each is held from its
+            first use to its last.
+        seconds: the time limit of the search, of which a third at most goes into the order of operations.
+
+    Raises:
+        InputError: `bands` or `budget` isn't positive, or both are given.
+    """
+    assumptions = assumptions or Assumptions()
+    if budget is not None and bands is not None:
+        raise InputError("budget and bands: give one of them; a budget decides how many bands there are")
+    for name, value in (("budget", budget), ("bands", bands)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}: expected a positive number, not {value}")
+    return _Planner(graph, assumptions, input_by_rows, seconds).plan(budget, bands)
+
+
+class _Planner:
+    def __init__(self, graph: fx.GraphModule, assumptions: Assumptions, input_by_rows: bool, seconds: float) -> None:
+        started = time.monotonic()
+        self.net, self.assumptions, self.input_by_rows = network(graph, assumptions), assumptions, input_by_rows
+        given = tuple(range(len(self.net.operations)))
+        self.found = best_order(self.net, assumptions, seconds=seconds / 3)
+        self.orders = [given] if self.found.order == given else [given, self.found.order]
+        self.cuts = [Cuts(self._machine(order)) for order in self.orders]
+        self.deadline = started + seconds
+        self.rows = max(operation.steps for operation in self.net.operations)
+
+    def plan(self, budget: int | None, bands: int | None) -> Schedule:
+        plain = [(cuts.plain(), at) for at, cuts in enumerate(self.cuts)]
+        if bands is not None:
+            return self._lowest([*plain, *self._streamed(min(bands, self.rows))], min(bands, self.rows))
+        if budget is None:
+            # Row by row is nearly always best. Where it isn't, some operation waits with many rows for another.
+            found = [*plain, *self._streamed(self.rows)]
+            for count in (2, 8, 32):
+                found += self._streamed(count) if count < self.rows and time.monotonic() < self.deadline else []
+            return self._lowest(found)
+        for path, at in plain:
+            if path.peak <= budget and (schedule := self._schedule(path, at)).arena <= budget:
+                return schedule
+        for count in [*(n for n in BANDS if n < self.rows), self.rows]:
+            for path, at in sorted(self._streamed(count), key=lambda found: found[0].peak):
+                # An arena is a little larger than the peak, mostly.
+                for bound in (budget, budget * 15 // 16, path.peak) if path.peak <= budget else ():
+                    lighter = self.cuts[at].lightest(max(bound, path.peak))
+                    if (schedule := self._schedule(lighter, at)).arena <= budget:
+                        return schedule
+        return self._lowest([*plain, *self._streamed(self.rows)])
+
+    def _streamed(self, bands: int) -> list[tuple[Path, int]]:
+        left = max(self.deadline - time.monotonic(), 0.2)
+        moments = [time.monotonic() + left * (at + 1) / len(self.cuts) for at in range(len(self.cuts))]
+        return [(cuts.best(bands, moments[at]), at) for at, cuts in enumerate(self.cuts)] if bands > 1 else []
+
+    def _lowest(self, found: Sequence[tuple[Path, int]], bands: int | None = None) -> Schedule:
+        path, at = min(found, key=lambda item: (item[0].peak, -len(item[0].regions)))
+        return self._schedule(self.cuts[at].lightest(path.peak, bands), at)
+
+    def _machine(self, order: Sequence[int], *, record: bool = False) -> Machine:
+        return Machine(self.net, order, self.assumptions, input_by_rows=self.input_by_rows, record=record)
+
+    def _schedule(self, path: Path, at: int) -> Schedule:
+        return Schedule.carried_out(
+            self._machine(self.orders[at], record=True), path.regions, self.cuts[0].plain().peak, self.found
+        )
