@@ -45,6 +45,10 @@ def propagate(module: fx.GraphModule, *sizes: Size) -> list[dict[str, Any]]:
     return found
 
 
+# Behind these the channels aren't the image's.
+_REGROUPING = frozenset({"view", "reshape", "permute", "unfold", "pixel_unshuffle", "PixelUnshuffle"})
+
+
 def image(module: fx.GraphModule, size: Size, batch: int = 1) -> Tensor:
     """An image for a graph, (batch, C, height, width) on the meta device, with the channels that it takes."""
     first = input_convolution(module)
@@ -53,13 +57,24 @@ def image(module: fx.GraphModule, size: Size, batch: int = 1) -> Tensor:
 
 
 def input_convolution(module: fx.GraphModule) -> tuple[fx.Node, nn.Conv2d] | None:
-    """The first convolution of a graph, which takes the image's channels; None where it isn't a plain module's."""
+    """The first convolution of a graph, which takes the image's channels.
+
+    None where it isn't a plain module's, or where pixels are moved into channels before it.
+    """
     for node in module.graph.nodes:
+        if _name_of(module, node) in _REGROUPING:
+            return None
         if node.op == "call_module":
             layer = module.get_submodule(str(node.target))
             if hasattr(layer, "in_channels") and hasattr(layer, "kernel_size"):
                 return (node, layer) if layer.groups == 1 else None  # type: ignore[return-value]
     return None
+
+
+def _name_of(module: fx.GraphModule, node: fx.Node) -> str:
+    if node.op == "call_module":
+        return type(module.get_submodule(str(node.target))).__name__
+    return str(getattr(node.target, "__name__", node.target))
 
 
 @contextmanager
