@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-
-from omnimalloc import Allocation, allocate
-from omnimalloc.allocators import SupermallocAllocator
 
 ALIGNMENT = 16
 """Bytes; what TensorFlow Lite Micro aligns its buffers to."""
@@ -41,13 +39,14 @@ def arena_size(buffers: Sequence[Buffer], *, seconds: float = 1.0) -> tuple[int,
         buffers: with different names.
         seconds: the time limit of the branch and bound.
     """
-    best, bound = _bytes(offsets := _by_size(buffers)), lower_bound(buffers)
-    for other in _portfolio(buffers, seconds) if best > bound else ():
-        if _bytes(other) < best:
-            best, offsets = _bytes(other), other
+    offsets, bound = _by_size(buffers), lower_bound(buffers)
+    best = _bytes(buffers, offsets)
+    for others in _portfolio(buffers, seconds) if best > bound else ():
+        if (size := _bytes(buffers, others)) < best:
+            best, offsets = size, others
         if best <= bound:
             break
-    return best, [replace(buffer, offset=offset) for (buffer, offset) in offsets]
+    return best, [replace(buffer, offset=offset) for buffer, offset in zip(buffers, offsets, strict=True)]
 
 
 def lower_bound(buffers: Sequence[Buffer]) -> int:
@@ -63,33 +62,41 @@ def lower_bound(buffers: Sequence[Buffer]) -> int:
     return most
 
 
-_Placed = list[tuple[Buffer, int]]
-
-
-def _by_size(buffers: Sequence[Buffer]) -> _Placed:
+def _by_size(buffers: Sequence[Buffer]) -> list[int]:
     """The largest buffer first, each at the lowest offset that is free during its whole life."""
-    order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].size, buffers[i].first))
-    # omnimalloc's plain greedy allocator does just that with buffers in the order in which it gets them.
-    return _allocated(buffers, "greedy", order)
+    offsets = [0] * len(buffers)
+    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last: by offset
+    for i in sorted(range(len(buffers)), key=lambda i: (-buffers[i].size, buffers[i].first)):
+        first, last, size, lowest = buffers[i].first, buffers[i].last, buffers[i].size, 0
+        for offset, end, begins, ends in placed:
+            if ends < first or last < begins:
+                continue
+            if lowest + size <= offset:
+                break
+            lowest = max(lowest, _aligned(end))
+        offsets[i] = lowest
+        insort(placed, (lowest, lowest + size, first, last))
+    return offsets
 
 
-def _portfolio(buffers: Sequence[Buffer], seconds: float) -> Iterator[_Placed]:
-    for allocator in ("omni", "best_fit", SupermallocAllocator(timeout=seconds, num_threads=1)):
-        yield _allocated(buffers, allocator, range(len(buffers)))
+def _portfolio(buffers: Sequence[Buffer], seconds: float) -> Iterator[list[int]]:
+    # Loading it takes longer than most packings, and most never get here.
+    from omnimalloc import Allocation, allocate  # noqa: PLC0415
+    from omnimalloc.allocators import SupermallocAllocator  # noqa: PLC0415
 
-
-def _allocated(buffers: Sequence[Buffer], allocator: str | SupermallocAllocator, order: Sequence[int]) -> _Placed:
     wanted = [
-        Allocation(i, _aligned(buffers[i].size), buffers[i].first, buffers[i].last + 1)
-        for i in order
-        if buffers[i].size
-    ]  # fmt: skip
-    offsets = {int(placed.id): placed.offset or 0 for placed in allocate(wanted, allocator)} if wanted else {}
-    return [(buffer, offsets.get(i, 0)) for i, buffer in enumerate(buffers)]
+        Allocation(i, _aligned(buffer.size), buffer.first, buffer.last + 1)
+        for i, buffer in enumerate(buffers)
+        if buffer.size
+    ]
+    for allocator in ("omni", "best_fit", SupermallocAllocator(timeout=seconds, num_threads=1)):
+        offsets = {int(placed.id): placed.offset or 0 for placed in allocate(wanted, allocator)}
+        yield [offsets.get(i, 0) for i in range(len(buffers))]
 
 
-def _bytes(placed: _Placed) -> int:
-    return max((_aligned(offset + buffer.size) for buffer, offset in placed), default=0)
+def _bytes(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:
+    ends = (_aligned(offset + buffer.size) for buffer, offset in zip(buffers, offsets, strict=True))
+    return max(ends, default=0)
 
 
 def _aligned(size: int) -> int:
