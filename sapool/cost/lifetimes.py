@@ -10,8 +10,7 @@ from torch import Tensor, fx
 from sapool.analysis.dataflow import Dataflow
 from sapool.cost.assumptions import Assumptions
 
-# Operations that read each element once, where they write it.
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     (
         *("add", "sub", "mul", "div", "neg", "exp", "sqrt", "rsqrt", "clamp", "dropout"),
         *("relu", "relu6", "leaky_relu", "gelu", "silu", "hardtanh", "hardswish", "hardsigmoid"),
@@ -19,6 +18,7 @@ _ELEMENTWISE = frozenset(
         "batch_norm",  # in eval mode, where no convolution before it has taken it in
     )
 )
+"""Operations that read each element once, where they write it."""
 
 
 class Lifetimes:
@@ -57,7 +57,7 @@ class Lifetimes:
     def _enter(
         self, node: fx.Node, value: Tensor, place: int, last_use: dict[int, int], assumptions: Assumptions
     ) -> None:
-        key = _key(value)
+        key = storage_of(value)
         fresh = key not in self._names
         if fresh:
             operand = self._overwritten(node, value, place, last_use, assumptions)
@@ -83,22 +83,22 @@ class Lifetimes:
             value = node.meta.get("value")
             if isinstance(value, Tensor):
                 uses = [self.flow.order[user] for user in self.flow.edges.successors(node)]
-                last[_key(value)] = max([last.get(_key(value), place), *uses])
+                last[storage_of(value)] = max([last.get(storage_of(value), place), *uses])
         return last
 
     def _overwritten(
         self, node: fx.Node, value: Tensor, place: int, last_use: dict[int, int], assumptions: Assumptions
     ) -> str | None:
         """The storage that an operation may write its result into, or None."""
-        depthwise = assumptions.inplace_depthwise and _is_depthwise(node)
-        if operation_name(node).removesuffix("_") not in _ELEMENTWISE and not depthwise:
+        depthwise = assumptions.inplace_depthwise and is_depthwise(node)
+        if operation_name(node).removesuffix("_") not in ELEMENTWISE and not depthwise:
             return None
         for source in node.all_input_nodes:
             operand = source.meta.get("value")
             if source.name not in self.storage or not isinstance(operand, Tensor):
                 continue
             name = self.storage[source.name]
-            dies = max(self.span[name][1], last_use[_key(operand)]) <= place
+            dies = max(self.span[name][1], last_use[storage_of(operand)]) <= place
             whole = prod(operand.shape) == self.elements[name]
             fits = operand.shape == value.shape or (depthwise and value.numel() <= operand.numel())
             if dies and whole and fits:
@@ -106,7 +106,8 @@ class Lifetimes:
         return None
 
 
-def _key(value: Tensor) -> int:
+def storage_of(value: Tensor) -> int:
+    """Which storage a tensor lies in; views of one have the same."""
     return int(value.untyped_storage()._cdata)
 
 
@@ -115,7 +116,8 @@ def operation_name(node: fx.Node) -> str:
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
-def _is_depthwise(node: fx.Node) -> bool:
+def is_depthwise(node: fx.Node) -> bool:
+    """Whether a node is a convolution of each channel with a kernel of its own."""
     if operation_name(node) != "conv2d":
         return False
     x, weight = (source.meta["value"] for source in node.all_input_nodes[:2])

@@ -12,9 +12,9 @@ from math import prod
 from torch import Tensor, fx
 
 from sapool.cost.assumptions import Assumptions
-from sapool.cost.lifetimes import _ELEMENTWISE, operation_name
+from sapool.cost.lifetimes import ELEMENTWISE, is_depthwise, operation_name, storage_of
 from sapool.schedule.by_rows.pointwise import is_aligned, plain_name
-from sapool.schedule.by_rows.rows import ByRows, Reach, Summing, is_tensor, shape_of
+from sapool.schedule.by_rows.rows import ByRows, Reach, Summing, is_tensor, operands, shape_of
 from sapool.schedule.by_rows.tracking import Tracking, track
 
 ACCUMULATOR = 4
@@ -109,14 +109,14 @@ class _Builder:
                 self._alias(node)
             elif not self._joins(node):
                 self._add(node, value)
-            self.storages[_storage(value)] = self.net.aliases[node].operation
+            self.storages[storage_of(value)] = self.net.aliases[node].operation
         self.net.outputs = frozenset(self.net.aliases[n].operation for n in self.returned if n in self.net.aliases)
         return self.net
 
     def _is_view(self, node: fx.Node, value: Tensor) -> bool:
         # What works in place shares a storage too, but computes.
         computes = is_aligned(operation_name(node)) and not _returns_operand(node)
-        return node.op != "placeholder" and not computes and _storage(value) in self.storages
+        return node.op != "placeholder" and not computes and storage_of(value) in self.storages
 
     def _alias(self, node: fx.Node) -> None:
         source, how = self._base(node), self.tracking.how.get(node)
@@ -160,10 +160,10 @@ class _Builder:
         if isinstance(how, Summing):
             steps = self.tracking.rows[how.operand].count
         reads: dict[int, Reach] = {}
-        for source in _tensors(node):
+        for source in operands(node):
             if source in self.net.aliases:
                 self._read(reads, source, steps, how)
-        depthwise = self.assumptions.inplace_depthwise and _is_depthwise(node)
+        depthwise = self.assumptions.inplace_depthwise and is_depthwise(node)
         operation = Operation(
             name=node.name,
             part=node.meta["part"],
@@ -199,7 +199,7 @@ class _Builder:
 
     def _over(self, node: fx.Node, *, depthwise: bool) -> tuple[int, ...]:
         name = plain_name(operation_name(node))
-        if not (name in _ELEMENTWISE or depthwise):
+        if not (name in ELEMENTWISE or depthwise):
             return ()
         found = []
         for source in node.all_input_nodes:
@@ -225,10 +225,6 @@ class _Builder:
         return heads * keys * queries, 0
 
 
-def _storage(value: Tensor) -> int:
-    return int(value.untyped_storage()._cdata)
-
-
 def _returns_operand(node: fx.Node) -> bool:
     """Whether an elementwise operation has nothing to do, as dropout in eval mode, and says so by its result."""
     return plain_name(operation_name(node)) in (
@@ -240,18 +236,3 @@ def _returns_operand(node: fx.Node) -> bool:
         "half",
         "double",
     )
-
-
-def _tensors(node: fx.Node) -> list[fx.Node]:
-    """The tensors that a node reads, through what splits them."""
-    found: list[fx.Node] = []
-    for source in node.all_input_nodes:
-        found += [source] if is_tensor(source) else _tensors(source)
-    return found
-
-
-def _is_depthwise(node: fx.Node) -> bool:
-    if operation_name(node) != "conv2d":
-        return False
-    x, weight = (shape_of(source) for source in node.all_input_nodes[:2])
-    return weight[1] == 1 and weight[0] == x[1]

@@ -9,6 +9,7 @@ from torch import fx
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
+from sapool.cost.lifetimes import operation_name
 from sapool.schedule.by_rows.rows import ByRows, NotByRows, Reach, Rows, Summing, bind, is_tensor, shape_of
 
 _ALIGNED = frozenset(
@@ -209,7 +210,7 @@ def reduction(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows | Summing:
         raise NotByRows("sums in another type")
     dim = given["dim"]
     over = sorted({d % dims for d in ((dim,) if isinstance(dim, int) else dim if dim is not None else range(dims))})
-    keep, name = bool(given["keepdim"]), plain_name(_name(node))
+    keep, name = bool(given["keepdim"]), plain_name(operation_name(node))
     if where.axis in over:
         if 0 in over:
             raise NotByRows("mixes the images of a batch")
@@ -248,7 +249,3 @@ def _first(node: fx.Node) -> fx.Node:
         raise NotByRows("has no tensor for its first argument")
     assert isinstance(x, fx.Node)
     return x
-
-
-def _name(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")

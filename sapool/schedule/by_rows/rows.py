@@ -123,6 +123,14 @@ def is_tensor(node: Any) -> bool:
     return isinstance(node, fx.Node) and isinstance(node.meta.get("value"), Tensor)
 
 
+def operands(node: fx.Node) -> list[fx.Node]:
+    """The tensors that a node reads, through what splits them."""
+    found: list[fx.Node] = []
+    for source in node.all_input_nodes:
+        found += [source] if is_tensor(source) else operands(source)
+    return found
+
+
 def bind(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     """A call's arguments by their names."""
     return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from sapool.analysis.dataflow import Dataflow
 from sapool.cost.lifetimes import operation_name
 from sapool.schedule.by_rows import pointwise, views, windows
-from sapool.schedule.by_rows.rows import ByRows, NotByRows, Rows, Summing, is_tensor, shape_of
+from sapool.schedule.by_rows.rows import ByRows, NotByRows, Rows, Summing, operands, shape_of
 
 Rule = Callable[[fx.Node, Mapping[fx.Node, Rows]], ByRows | Summing]
 
@@ -94,7 +94,7 @@ def track(graph: fx.GraphModule) -> Tracking:
 def _follow(node: fx.Node, known: Tracking) -> None:
     name = operation_name(node)
     rule = RULES.get(name) or (pointwise.aligned if pointwise.is_aligned(name) else None)
-    if not any(source in known.rows for source in _read(node)):
+    if not any(source in known.rows for source in operands(node)):
         return
     if rule is None:
         known.reasons[node] = f"{name} isn't known to work by rows"
@@ -107,11 +107,3 @@ def _follow(node: fx.Node, known: Tracking) -> None:
     known.how[node] = how
     if isinstance(how, ByRows):
         known.rows[node] = how.rows
-
-
-def _read(node: fx.Node) -> list[fx.Node]:
-    """The tensors that a node reads, through what splits them."""
-    found = []
-    for source in node.all_input_nodes:
-        found += [source] if is_tensor(source) else _read(source)
-    return found

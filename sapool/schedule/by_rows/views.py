@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import fx
 
+from sapool.cost.lifetimes import operation_name
 from sapool.schedule.by_rows.pointwise import call
 from sapool.schedule.by_rows.rows import ByRows, NotByRows, Reach, Rows, Shape, shape_of
 
@@ -18,7 +19,7 @@ def reshape(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
     after = rows_after(shape_of(x), where, shape_of(node))
     if after is None:
         raise NotByRows("takes rows apart")
-    target = str(node.target if isinstance(node.target, str) else getattr(node.target, "__name__", ""))
+    target = operation_name(node)
 
     def compute(args: Sequence[Any], kwargs: Mapping[str, Any], start: int, stop: int) -> Any:
         size = (stop - start) * after.unit
@@ -67,7 +68,7 @@ def permutation(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
     x, where = _source(node, rows)
     dims = len(shape_of(x))
     given: list[Any] = [*node.args[1:], *node.kwargs.values()]
-    if _name(node) == "permute":
+    if operation_name(node) == "permute":
         order = [d % dims for d in (given[0] if isinstance(given[0], (tuple, list)) else given)]
     else:
         order = list(range(dims))
@@ -123,11 +124,12 @@ def pieces(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
     whole = node.args[0]
     assert isinstance(whole, fx.Node)
     x, where = _source(whole, rows)
-    dim = whole.kwargs.get("dim", whole.args[_DIM[_name(whole)]] if len(whole.args) > _DIM[_name(whole)] else 0)
+    name = operation_name(whole)
+    dim = whole.kwargs.get("dim", whole.args[_DIM[name]] if len(whole.args) > _DIM[name] else 0)
     dim = int(dim) % len(shape_of(x))  # type: ignore[arg-type]
     if dim == where.axis:
         raise NotByRows("splits a map along its rows")
-    axis = where.axis - (1 if _name(whole) == "unbind" and dim < where.axis else 0)
+    axis = where.axis - (1 if name == "unbind" and dim < where.axis else 0)
 
     def compute(args: Sequence[Any], kwargs: Mapping[str, Any], start: int, stop: int) -> Any:
         return args[0][args[1]]
@@ -138,17 +140,8 @@ def pieces(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
 _DIM = {"chunk": 2, "split": 2, "tensor_split": 2, "unbind": 1}
 
 
-def splits(node: fx.Node) -> bool:
-    """Whether a node returns pieces of its operand."""
-    return _name(node) in _DIM
-
-
 def _source(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> tuple[fx.Node, Rows]:
     x = node.args[0] if node.args else node.kwargs.get("input")
     if not isinstance(x, fx.Node) or x not in rows:
         raise NotByRows("reads nothing that has rows")
     return x, rows[x]
-
-
-def _name(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
