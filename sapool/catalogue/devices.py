@@ -47,13 +47,11 @@ class RuntimeFacts:
     Attributes:
         title: its name.
         inplace_depthwise: whether depthwise convolutions overwrite their operand channel by channel.
-        alignment: bytes that each buffer of its arena begins at a multiple of.
         source: where that is from.
     """
 
     title: str
     inplace_depthwise: bool
-    alignment: int
     source: str
 
 
@@ -62,11 +60,10 @@ RUNTIMES: Mapping[str, RuntimeFacts] = MappingProxyType(
         "tflm": RuntimeFacts(
             "TensorFlow Lite Micro",
             inplace_depthwise=False,
-            alignment=16,
             source="David et al., MLSys 2021, section 4.4; MicroArenaBufferAlignment() in its sources",
         ),
         "tinyengine": RuntimeFacts(
-            "TinyEngine", inplace_depthwise=True, alignment=16, source="Lin et al., MCUNet, NeurIPS 2020, section 3.2"
+            "TinyEngine", inplace_depthwise=True, source="Lin et al., MCUNet, NeurIPS 2020, section 3.2"
         ),
     }
 )
