@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 
 from torch import fx
 
+from sapool.analysis.dataflow import operation
 from sapool.catalogue.passes import PASSES
 from sapool.errors import PlanError
 from sapool.ir.plan import Plan
@@ -84,15 +85,6 @@ class Driver:
 def operations(module: fx.GraphModule) -> Counter[str]:
     """How often a graph calls each kind of module, function and method."""
     return Counter(operation(module, node) for node in module.graph.nodes)
-
-
-def operation(module: fx.GraphModule, node: fx.Node) -> str:
-    """What a node calls, as one word: a module's class, a function's name, or the node's kind."""
-    if node.op == "call_module":
-        return type(module.get_submodule(str(node.target))).__name__
-    if node.op in ("call_function", "call_method"):
-        return getattr(node.target, "__name__", str(node.target))
-    return node.op
 
 
 def named(module: fx.GraphModule, name: str) -> fx.Node:

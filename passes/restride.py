@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from sapool.analysis.dataflow import is_inside, module_path
+from sapool.analysis.dataflow import is_inside, module_path, operation
 from sapool.analysis.strided import set_stride, strided
 from sapool.errors import PlanError
 from sapool.ir.plan import Plan
 from sapool.ir.site import Restride, Shortcut, Site
-from sapool.passes.driver import bypass, named, operation, stamp
+from sapool.passes.driver import bypass, named, stamp
 from sapool.passes.record import Log
 
 

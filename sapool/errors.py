@@ -46,6 +46,11 @@ def require_extra(extra: str, purpose: str, packages: Iterable[str]) -> None:
         )
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class WorkError(RuntimeError):
     """The work failed though the input was right. The message is fit to be shown as it is; the exit code is 1."""
 

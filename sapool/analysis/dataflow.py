@@ -16,6 +16,15 @@ def module_path(node: fx.Node) -> str:
     return str(next(reversed(stack.values()))[0]) if stack else ""
 
 
+def operation(module: fx.GraphModule, node: fx.Node) -> str:
+    """What a node calls, as one word: a module's class, a function's name, or the node's kind."""
+    if node.op == "call_module":
+        return type(module.get_submodule(str(node.target))).__name__
+    if node.op in ("call_function", "call_method"):
+        return getattr(node.target, "__name__", str(node.target))
+    return node.op
+
+
 def is_inside(path: str, prefix: str) -> bool:
     """Whether a module path is `prefix` or below it."""
     return path == prefix or path.startswith(prefix + ".")

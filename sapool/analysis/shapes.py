@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from sapool.analysis.dataflow import operation
+from sapool.errors import first_line
+
 Size = int | tuple[int, int]
 """The side of a square image, or (height, width)."""
 
@@ -62,19 +65,13 @@ def input_convolution(module: fx.GraphModule) -> tuple[fx.Node, nn.Conv2d] | Non
     None where it isn't a plain module's, or where pixels are moved into channels before it.
     """
     for node in module.graph.nodes:
-        if _name_of(module, node) in _REGROUPING:
+        if operation(module, node) in _REGROUPING:
             return None
         if node.op == "call_module":
             layer = module.get_submodule(str(node.target))
             if hasattr(layer, "in_channels") and hasattr(layer, "kernel_size"):
                 return (node, layer) if layer.groups == 1 else None  # type: ignore[return-value]
     return None
-
-
-def _name_of(module: fx.GraphModule, node: fx.Node) -> str:
-    if node.op == "call_module":
-        return type(module.get_submodule(str(node.target))).__name__
-    return str(getattr(node.target, "__name__", node.target))
 
 
 @contextmanager
@@ -218,6 +215,6 @@ class _Recorder(fx.Interpreter):
             operands: Any = self.map_nodes_to_values(n.args, n)
             arguments = [operand for operand in tree_leaves(operands) if isinstance(operand, Tensor)]
             shape = tuple(arguments[0].shape) if arguments else None
-            raise ShapeError(n.name, shape, (str(error).splitlines() or [type(error).__name__])[0]) from None
+            raise ShapeError(n.name, shape, first_line(error)) from None
         self.values[n.name] = value
         return value

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from sapool.analysis.shapes import ShapeError, image, propagate
 from sapool.analysis.survey import survey
-from sapool.analysis.trace import keep_order, trace
+from sapool.analysis.trace import has_attribute, keep_order, trace
 from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.builders import build
 from sapool.errors import InputError
@@ -58,7 +58,7 @@ class Named(Source):
         if _has_constants(self.template):
             return trace(module, self.name)  # tensors that a forward makes belong to the trace
         for path, child in self.template.named_modules():
-            if path and not _has(module, path):  # tracing puts modules in the place of functional dropouts
+            if path and not has_attribute(module, path):  # tracing puts modules in the place of functional dropouts
                 module_at(module, path.rpartition(".")[0]).add_module(path.rpartition(".")[2], copy.deepcopy(child))
         traced = fx.GraphModule(module, copy.deepcopy(self.template.graph), class_name=type(module).__name__)
         keep_order(traced, module)
@@ -111,14 +111,6 @@ def _template(name: str, target: str) -> tuple[fx.GraphModule, Survey]:
 
 def _has_constants(module: fx.GraphModule) -> bool:
     return any(node.op == "get_attr" and "_tensor_constant" in str(node.target) for node in module.graph.nodes)
-
-
-def _has(module: nn.Module, path: str) -> bool:
-    try:
-        module.get_submodule(path)
-    except AttributeError:
-        return False
-    return True
 
 
 def module_at(module: nn.Module, path: str) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import fx, nn
 from torch.nn import functional as F
 
-from sapool.errors import InputError
+from sapool.errors import InputError, first_line
 from sapool.poolings import Pooling
 from sapool.poolings.dynamic import DynamicConv2d
 
@@ -118,7 +118,7 @@ def _trace(
         except Exception as error:  # whatever a forward does with a value that it doesn't have yet
             path = _where(tracer)
             within = f"{path} ({type(module.get_submodule(path)).__name__})" if path else "its own forward"
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = first_line(error)
             raise InputError(
                 f"{name} can't be traced by torch.fx: {within} stops it ({reason.rstrip('.')}). Its control flow "
                 "depends on values or sizes; choose another backbone, or rewrite that forward without it"
@@ -130,7 +130,7 @@ def _graph_module(module: nn.Module, graph: fx.Graph, dropouts: dict[str, float]
     for node in [node for node in graph.nodes if node.name in dropouts]:
         owner = _caller(node)
         path = f"{owner}.dropout" if owner else "dropout"
-        while _has(traced, path):
+        while has_attribute(traced, path):
             path += "_"
         traced.add_submodule(path, nn.Dropout(dropouts[node.name]))
         with graph.inserting_before(node):
@@ -143,7 +143,8 @@ def _graph_module(module: nn.Module, graph: fx.Graph, dropouts: dict[str, float]
     return traced
 
 
-def _has(module: nn.Module, path: str) -> bool:
+def has_attribute(module: nn.Module, path: str) -> bool:
+    """Whether a module, parameter or buffer stands at a path."""
     parent, _, name = path.rpartition(".")
     try:
         return hasattr(module.get_submodule(parent), name)

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from sapool.catalogue.backbones import BACKBONES, OWN, TIMM
-from sapool.errors import InputError, WeightsError, did_you_mean
+from sapool.errors import InputError, WeightsError, did_you_mean, first_line
 
 
 def build(backbone: str, num_classes: int) -> nn.Module:
@@ -127,7 +127,7 @@ def published(backbone: str) -> dict[str, Tensor]:
 
 
 def _unreachable(what: str, where: object, error: Exception) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return (
         f"the published weights {what} can't be fetched from {where} ({reason}); download that file elsewhere and give "
         "its path as weights"

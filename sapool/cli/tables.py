@@ -15,6 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from torch import fx
 
+from sapool.analysis.dataflow import operation
 from sapool.catalogue.backbones import PLACES
 from sapool.cost.comparison import Comparison
 from sapool.cost.diagnostics import Diagnostic
@@ -22,7 +23,6 @@ from sapool.cost.memory import Memory
 from sapool.ir.plan import COLUMNS, table
 from sapool.ir.survey import Strides, Survey
 from sapool.model import CompiledModel
-from sapool.passes.driver import operation
 from sapool.planning import edits
 from sapool.runs.results import Table
 

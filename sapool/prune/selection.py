@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx, nn
 
-from sapool.errors import InputError
+from sapool.errors import InputError, first_line
 from sapool.model import CompiledModel
 from sapool.prune.surrogate import surrogate
 
@@ -81,7 +81,7 @@ def select(model: CompiledModel, ratio: float, importance: Importance, round_to:
                     layers.note(group)
                     group.prune()
     except (RuntimeError, AssertionError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(
             f"{model.plan.architecture} can't be pruned: torch-pruning doesn't follow it ({reason})"
         ) from None

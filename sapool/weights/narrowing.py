@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from sapool.errors import WeightsError
+from sapool.errors import WeightsError, first_line
 from sapool.ir.plan import Plan
 from sapool.ir.site import Site
 from sapool.passes.measure import Measurement, measure
@@ -49,7 +49,7 @@ def narrow(module: fx.GraphModule, plan: Plan, shapes: Shapes) -> tuple[Plan, Me
         narrower = _with_channels(plan, module, measured)
         verify(module, narrower, measured)
     except Exception as error:  # whatever operations that don't fit together raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise WeightsError(f"the narrower layers of {plan.architecture} don't fit together: {reason}") from None
     return narrower, measured
 

@@ -5,10 +5,11 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
+from sapool.analysis.dataflow import operation
 from sapool.catalogue.passes import PASSES, register_pass
 from sapool.errors import PlanError
 from sapool.ir.plan import Plan
-from sapool.passes.driver import Driver, operation, operations, stamp
+from sapool.passes.driver import Driver, operations, stamp
 from sapool.passes.record import Log, Refusal
 from tests.passes.tiny import image, net, nodes, plan, values
 
