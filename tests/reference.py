@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -16,6 +17,13 @@ RECORDS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data" / "fo
 
 def name(record: dict[str, Any]) -> str:
     return f"{record['architecture']}@{record['input'][-1]}"
+
+
+def records_in_tiers() -> list[Any]:
+    """Every record as a parameter. Each run of the suite tries those of a training step and a third of the others."""
+    quick = [name(record) for number, record in enumerate(RECORDS) if "train" in record or number % 3 == 0]
+    by_name = {name(record): record for record in RECORDS}
+    return [pytest.param(by_name[key], id=key, marks=[] if key in quick else [pytest.mark.slow]) for key in by_name]
 
 
 def weights(shapes: dict[str, list[int]]) -> dict[str, Tensor]:

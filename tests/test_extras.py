@@ -51,8 +51,8 @@ def without(extra: str, *words: object, code: int) -> tuple[str, str]:
     ("extra", "words"),
     [
         ("detect", ("train", "ssd-digits")),
-        ("detect", ("train", "ssd-digits", "--dry-run")),
-        ("detect", ("compile", "faster_rcnn", "-o", "config.py")),
+        pytest.param("detect", ("train", "ssd-digits", "--dry-run"), marks=pytest.mark.slow),
+        pytest.param("detect", ("compile", "faster_rcnn", "-o", "config.py"), marks=pytest.mark.slow),
         ("train", ("train", "digits")),
         ("train", ("train", "digits", "--dry-run")),
     ],
@@ -69,7 +69,11 @@ def test_a_command_says_what_to_install(extra: str, words: tuple[str, ...], tmp_
 @pytest.mark.parametrize("extra", EXTRAS)
 @pytest.mark.parametrize(
     "words",
-    [("list", "recipes"), ("schema",), ("compile", "resnet18-lip-2222", "--image-size", "64")],
+    [
+        ("list", "recipes"),
+        ("schema",),
+        pytest.param(("compile", "resnet18-lip-2222", "--image-size", "64"), marks=pytest.mark.slow),
+    ],
     ids=lambda words: words[0],
 )
 def test_everything_else_works_without(extra: str, words: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from torchvision import models
 
 import sapool
 from sapool.catalogue.poolings import POOLINGS
+from tests.tiers import in_tiers
 
 SIZE, CLASSES = 64, 10
 
@@ -32,6 +33,18 @@ ARCHITECTURES = [
     "mobilenet-nlp-1222121",
     "mobilenet_v2-lip-1222121",
     "prepool-lip-2-mobilenet-skip-1222121",
+]
+
+# What every run of the suite tries; the slow tier has the others.
+QUICK = [
+    "resnet18-skip-1222",
+    "resnet18-lip-1222",
+    "resnet18-attnpool-1222",
+    "resnet18-nlp_headfix2_nowin_reduced-1222",
+    "resnet18-dfmixp-1222",
+    "prepool-nlp-4-resnet18-nlp-1222",
+    "dyresnet18-nlp-1222",
+    "mobilenet_v2-lip-1222121",
 ]
 
 # One of each family: what a tracer sees is the same within a family.
@@ -71,7 +84,7 @@ def _vary_statistics(model: nn.Module) -> None:
             module.running_var.uniform_(0.5, 1.5)
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=in_tiers(ARCHITECTURES, QUICK))
 def model(request: pytest.FixtureRequest) -> sapool.CompiledModel:
     """A model in eval mode that a test may change."""
     return copy.deepcopy(compiled(request.param))
@@ -190,7 +203,7 @@ def test_channels_last(model: sapool.CompiledModel, x: Tensor) -> None:
     assert difference(z, y) < 1e-4
 
 
-@pytest.mark.parametrize("text", ARCHITECTURES)
+@pytest.mark.parametrize("text", in_tiers(ARCHITECTURES, QUICK))
 def test_features(text: str, x: Tensor) -> None:
     whole = compiled(text)
     values = _values(whole, x)
@@ -229,7 +242,7 @@ def _values(model: fx.GraphModule, x: Tensor) -> dict[str, Any]:
     return values
 
 
-@pytest.mark.parametrize("text", [f"resnet18-{kind}-1222" for kind in POOLINGS])
+@pytest.mark.parametrize("text", in_tiers((f"resnet18-{kind}-1222" for kind in POOLINGS), ["resnet18-dfmixp-1222"]))
 def test_compiled_by_torch(text: str, x: Tensor) -> None:
     model = compiled(text)
     with torch.no_grad():
@@ -257,7 +270,7 @@ def test_compiled_by_inductor(x: Tensor) -> None:
         assert difference(torch.compile(model, fullgraph=True)(x), model(x)) < 1e-4
 
 
-@pytest.mark.parametrize("text", FAMILIES)
+@pytest.mark.parametrize("text", in_tiers(FAMILIES, ["resnet18-dfmixp-1222", "prepool-nlp-4-resnet18-nlp-1222"]))
 def test_exported(text: str, x: Tensor) -> None:
     model = compiled(text)
     exported = torch.export.export(model, (x,)).module()

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 import sapool
-from tests.reference import RECORDS, image, name, weights
+from tests.reference import RECORDS, image, name, records_in_tiers, weights
 
 Seen = dict[str, Tensor]
 
@@ -30,7 +30,7 @@ WIDENED = {
 }
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=name)
+@pytest.mark.parametrize("record", records_in_tiers())
 def test_record(record: dict[str, Any]) -> None:
     text = record["architecture"]
     model = sapool.compile(text, num_classes=record["num_classes"], dialect="paper", image_size=record["input"][-1])

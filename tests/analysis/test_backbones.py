@@ -53,7 +53,7 @@ def test_laws_of_shape(name: str) -> None:
     laws.compiles(subject)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", in_tiers(BACKBONES, [*QUICK, *QUICK_IN_SHAPE]))
 def test_what_the_catalogue_says_is_measured(name: str) -> None:
     entry, found = BACKBONES[name], survey(name)
     assert (found.unchanged, found.pools) == (entry.strides, entry.pools)
@@ -62,7 +62,7 @@ def test_what_the_catalogue_says_is_measured(name: str) -> None:
     assert sum(parameter.numel() for parameter in module.parameters()) == entry.parameters
 
 
-@pytest.mark.parametrize("name", ["resnet34", "densenet121", "convnext_tiny", "mobilenet_v3_large", "vgg16_bn"])
+@pytest.mark.parametrize("name", ["resnet34", "densenet121", "convnext_tiny", "mobilenet_v3_large", "vgg11_bn"])
 def test_pretrained_weights_transfer(name: str) -> None:
     """Of a state dict with the builder's shapes all is used; only the pools are new."""
     torch.manual_seed(0)

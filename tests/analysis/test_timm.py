@@ -39,8 +39,7 @@ MODELS = {
     "swiftformer_xs": "1222", "focalnet_tiny_srf": "1222",
 }  # fmt: skip
 # What every run tries; the slow tier has the others.
-QUICK = ("resnet50d", "legacy_seresnet18", "regnetx_002", "lcnet_050", "mobilenetv4_conv_small", "convnext_atto",
-         "darknet17", "dla34", "vovnet39a", "mobilevit_xxs")  # fmt: skip
+QUICK = ("legacy_seresnet18", "lcnet_050", "convnext_atto", "dla34")
 LARGER = {"inception_v3": 192, "ghostnetv2_100": 128, "selecsls42": 128, "legacy_xception": 128}
 
 

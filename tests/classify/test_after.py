@@ -137,8 +137,14 @@ def test_dry_run_writes_nothing(tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        ("optimizer.name=adam", "optimizer.amsgrad=true", "train.accumulate=3", "data.cutmix=1.0", "data.mixup=0"),
-        ("optimizer.name=sgd", "optimizer.nesterov=true", "train.precision=bf16-mixed", "train.channels_last=true"),
+        pytest.param(
+            ("optimizer.name=adam", "optimizer.amsgrad=true", "train.accumulate=3", "data.cutmix=1.0", "data.mixup=0"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("optimizer.name=sgd", "optimizer.nesterov=true", "train.precision=bf16-mixed", "train.channels_last=true"),
+            marks=pytest.mark.slow,
+        ),
         ("schedule.name=step", "train.label_smoothing=0.1", "data.randaugment=2", "train.profile=true"),
     ],
 )
@@ -151,6 +157,7 @@ def test_options_train(settings, tmp_path):
     assert (tmp_path / "run" / "fit-profile.txt").exists() == ("train.profile=true" in settings)
 
 
+@pytest.mark.slow
 def test_temperature_falls_to_one_and_is_folded_into_the_file(tmp_path, images):
     run = tmp_path / "run"
     train(run, *SHORT, "architecture=dymobilenet-skip-1222121", "train.temperature_epochs=1", "train.ema=0.5")

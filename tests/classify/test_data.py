@@ -246,7 +246,7 @@ def folders(tmp_path):
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fault", ["deleted", "cut off"])
 def test_image_lost_in_a_run(folders, tmp_path, workers, fault):
     settings = ["data.name=folder", f"data.root={folders}", f"data.workers={workers}", "train.epochs=1"]

@@ -53,7 +53,8 @@ def test_another_seed_is_another_run(whole, tmp_path):
     )
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
 def test_killed_inside_an_epoch_and_resumed(whole, tmp_path, workers):
     folder = tmp_path / "killed"
     train(folder, f"data.workers={workers}", fault="kill:1:3", code=-9)

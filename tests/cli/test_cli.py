@@ -584,7 +584,9 @@ def test_script_tells_its_version() -> None:
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, f"sapoolc {sapool.__version__}\n", "")
 
 
-@pytest.mark.parametrize("words", [["list", "poolings"], ["inspect", TEXT, "--nodes"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["list", "poolings"], pytest.param(["inspect", TEXT, "--nodes"], marks=pytest.mark.slow)], ids=" ".join
+)
 def test_a_reader_that_has_seen_enough(words: list[str]) -> None:
     """`sapoolc ... | head -1`, with a reader that leaves before the first line."""
     reader, writer = os.pipe()
@@ -699,6 +701,7 @@ print(json.dumps(answers))
         assert fragment in err, command
 
 
+@pytest.mark.slow
 def test_compile_is_quick() -> None:
     program = """
 import time, torch, torchvision

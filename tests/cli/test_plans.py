@@ -63,6 +63,7 @@ def test_a_wrong_plan_is_refused_by_site_and_field(file: Path) -> None:
     assert f"{file} isn't a plan: sites.stage2.pool.attention.heads: input should be a valid integer" in err
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_plan(file: Path, tmp_path: Path) -> None:
     """Trained, resumed, opened and compared without the file, which may have gone or changed since."""
     recipe = tmp_path / "edited.toml"

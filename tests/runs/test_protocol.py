@@ -20,6 +20,7 @@ from sapool.runs.progress import Progress
 from sapool.runs.protocol import Run
 from sapool.runs.results import Evaluation, Fit, Heatmaps, Predictions, Table
 from sapool.tasks import dry_run, fit, task_of
+from tests.tiers import in_tiers
 
 TASKS = ("classification", "detection")
 
@@ -36,6 +37,12 @@ def recipe(request: pytest.FixtureRequest) -> AnyRecipe:
     return recipe_of(request.param, request)
 
 
+# Two trainings; the slow tier does it with detectors too.
+@pytest.fixture(params=in_tiers(TASKS, ["classification"]))
+def trained_twice(request: pytest.FixtureRequest) -> AnyRecipe:
+    return recipe_of(request.param, request)
+
+
 @pytest.fixture(params=TASKS)
 def folder(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue("classifier_run" if request.param == "classification" else "detector_run")
@@ -49,7 +56,7 @@ def run(folder: Path) -> Run:
 @pytest.fixture(autouse=True)
 def silence(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest):
     """No test of this file may print, on either stream, whoever does it."""
-    for name in ("folder", "recipe"):  # training what is shared may
+    for name in ("folder", "recipe", "trained_twice"):  # training what is shared may
         if name in request.fixturenames:
             request.getfixturevalue(name)
     capfd.readouterr()
@@ -85,11 +92,13 @@ def test_fit_returns_a_record_and_tells_who_listens(recipe, tmp_path):
     assert ("epoch", 1, 1) in listener.heard
 
 
-def test_two_fits_in_one_process_have_a_folder_each_and_leave_the_process_as_it_was(recipe, tmp_path, monkeypatch):
+def test_two_fits_in_one_process_have_a_folder_each_and_leave_the_process_as_it_was(
+    trained_twice, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     precision, filters = torch.get_float32_matmul_precision(), list(warnings.filters)
     level, variables = logging.getLogger("lightning.pytorch").level, {k for k in os.environ if k.startswith("SAPOOL")}
-    first, second = fit(recipe), fit(recipe)
+    first, second = fit(trained_twice), fit(trained_twice)
     assert first.folder != second.folder
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {first.folder.name, second.folder.name}
     assert all((result.folder / "summary.json").is_file() for result in (first, second))

@@ -17,7 +17,7 @@ from torchvision.models import WeightsEnum
 
 import sapool
 from sapool.errors import WeightsError
-from tests.reference import RECORDS, name, weights
+from tests.reference import RECORDS, records_in_tiers, weights
 
 FETCH = "torchvision.models._api.WeightsEnum.get_state_dict"
 
@@ -320,7 +320,7 @@ def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=name)
+@pytest.mark.parametrize("record", records_in_tiers())
 def test_published_names_map_one_to_one(record: dict[str, Any]) -> None:
     with torch.device("meta"):
         state = {key: torch.empty(shape) for key, shape in record["state_dict"].items()}
