@@ -38,6 +38,7 @@ if not (_HERE / "grammar").is_dir():
 if TYPE_CHECKING:
     from sapool.catalogue.backbones import register_backbone as register_backbone
     from sapool.catalogue.data_sets import register_data_set as register_data_set
+    from sapool.catalogue.devices import register_device as register_device
     from sapool.catalogue.formats import register_format as register_format
     from sapool.catalogue.passes import register_pass as register_pass
     from sapool.catalogue.poolings import register_pooling as register_pooling
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from sapool.compiler import convert_reference_state_dict as convert_reference_state_dict
     from sapool.compiler import execute as execute
     from sapool.cost.memory import memory as memory
+    from sapool.diagnostics import diagnose as diagnose
     from sapool.errors import ArchitectureError as ArchitectureError
     from sapool.errors import InputError as InputError
     from sapool.errors import PlanError as PlanError
@@ -74,6 +76,7 @@ _HOMES = {
     "Pooling": "sapool.poolings.base",
     "compile": "sapool.compiler",
     "convert_reference_state_dict": "sapool.compiler",
+    "diagnose": "sapool.diagnostics",
     "execute": "sapool.compiler",
     "load": "sapool.model_file",
     "make_plan": "sapool.planning",
@@ -84,6 +87,7 @@ _HOMES = {
     "read_plan": "sapool.planning",
     "register_backbone": "sapool.catalogue.backbones",
     "register_data_set": "sapool.catalogue.data_sets",
+    "register_device": "sapool.catalogue.devices",
     "register_format": "sapool.catalogue.formats",
     "register_pass": "sapool.catalogue.passes",
     "register_pooling": "sapool.catalogue.poolings",

@@ -30,6 +30,7 @@ ORDER = [
     {"model_file"},
     {"cost"},
     {"schedule"},
+    {"diagnostics"},
     {"export"},
     {"prune"},
     {"runs"},

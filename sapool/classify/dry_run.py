@@ -13,7 +13,7 @@ from sapool.classify.data.module import DataModule
 from sapool.classify.training.module import Classification, build_model
 from sapool.classify.training.trainer import make_dry_trainer, quiet_lightning
 from sapool.cost.comparison import compare
-from sapool.cost.diagnostics import diagnose, unacknowledged
+from sapool.diagnostics import diagnose, unacknowledged
 from sapool.recipes.settings import Recipe
 from sapool.runs.results import DryRun, Table
 

@@ -30,7 +30,7 @@ from sapool.classify.training.callbacks import CheckpointCallback
 from sapool.classify.training.module import SELECTION_NAMES, Classification, build_model
 from sapool.classify.training.temperature import fold_temperature
 from sapool.classify.training.trainer import make_trainer, quiet_lightning
-from sapool.cost.diagnostics import diagnose, unacknowledged
+from sapool.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel
 from sapool.model_file import save
 from sapool.recipes.settings import Recipe

@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> int:
     model = opened(options, real=written is not None and written.weights)
     from sapool.cli.tables import as_data, console, show_diagnostics, show_summary, thousands
     from sapool.cost.comparison import compare
-    from sapool.cost.diagnostics import diagnose, unacknowledged
     from sapool.cost.flops import parts_of
+    from sapool.diagnostics import diagnose, unacknowledged
 
     cost = compare(model, assumptions(options))
     diagnostics, memory = unacknowledged(diagnose(model, cost), options.acknowledge), cost.memory

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         show_timeline,
     )
     from sapool.cost.comparison import compare
-    from sapool.cost.diagnostics import diagnose
+    from sapool.diagnostics import diagnose
 
     cost = compare(model, assumptions(options))
     diagnostics = diagnose(model, cost)

@@ -18,8 +18,8 @@ from torch import fx
 from sapool.analysis.dataflow import operation
 from sapool.catalogue.backbones import PLACES
 from sapool.cost.comparison import Comparison
-from sapool.cost.diagnostics import Diagnostic
 from sapool.cost.memory import Memory
+from sapool.diagnostics import Diagnostic
 from sapool.ir.plan import COLUMNS, table
 from sapool.ir.survey import Strides, Survey
 from sapool.model import CompiledModel

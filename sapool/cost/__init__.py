@@ -1,4 +1,4 @@
-"""What a network costs: multiply-accumulates, activation memory, and what its plan should be told."""
+"""What a network costs: parameters, multiply-accumulates, activation memory."""
 
 from __future__ import annotations
 

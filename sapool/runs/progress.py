@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sapool.cost.diagnostics import Diagnostic
+    from sapool.diagnostics import Diagnostic
 
 
 class Progress:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sapool.cost.comparison import Comparison
-    from sapool.cost.diagnostics import Diagnostic
+    from sapool.diagnostics import Diagnostic
     from sapool.model import CompiledModel
 
 

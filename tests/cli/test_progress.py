@@ -9,7 +9,7 @@ import pytest
 
 from sapool.cli.runs.progress import ConsoleProgress
 from sapool.cli.tables import console, show_report
-from sapool.cost.diagnostics import Diagnostic
+from sapool.diagnostics import Diagnostic
 from sapool.runs.results import Table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sapool.cli.tables import console, show_diagnostics
-from sapool.cost.diagnostics import Diagnostic
+from sapool.diagnostics import Diagnostic
 from sapool.runs.progress import Progress
 
 

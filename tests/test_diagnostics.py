@@ -9,7 +9,7 @@ import torch
 
 import sapool
 from sapool.catalogue.diagnostics import CODES
-from sapool.cost.diagnostics import diagnose, unacknowledged
+from sapool.diagnostics import diagnose, unacknowledged
 
 
 def _findings(text: str, size: int = 224) -> dict[tuple[str, str], str]:
@@ -75,5 +75,5 @@ def test_acknowledging() -> None:
 
 
 def test_every_code_has_its_section() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "diagnostics.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "diagnostics.md").read_text(encoding="utf-8")
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(CODES)
