@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from sapool.catalogue.devices import DEVICES, RUNTIMES
 from sapool.errors import InputError
 
 Dtype = Literal["int8", "fp16", "fp32"]
@@ -41,3 +42,12 @@ class Assumptions:
             "input and output " + ("included" if self.io else "excluded"),
         ]
         return ", ".join(parts + (["depthwise convolutions in place"] if self.inplace_depthwise else []))
+
+
+def assumptions_of(device: str, *, dtype: Dtype = "int8") -> Assumptions:
+    """What is assumed of a device by its name: its runtime decides what is done in place.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    return Assumptions(dtype=dtype, inplace_depthwise=RUNTIMES[DEVICES.find(device).runtime].inplace_depthwise)

@@ -19,9 +19,10 @@ from torch import fx
 
 from sapool.analysis.shapes import on_meta
 from sapool.cost.arena import Buffer, arena_size
-from sapool.cost.assumptions import BYTES, Assumptions
+from sapool.cost.assumptions import BYTES, Assumptions, assumptions_of
 from sapool.cost.lifetimes import Lifetimes, operation_name
 from sapool.cost.unroll import unroll
+from sapool.errors import InputError
 from sapool.ir.plan import Plan
 from sapool.model import CompiledModel
 from sapool.passes.fold_norms import fold_norms
@@ -84,14 +85,20 @@ def activation_memory(module: fx.GraphModule, plan: Plan, assumptions: Assumptio
     return analyse(unroll_for_device(module, plan), assumptions or Assumptions())
 
 
-def memory(model: CompiledModel, assumptions: Assumptions | None = None) -> Memory:
+def memory(model: CompiledModel, device: str | None = None, *, assumptions: Assumptions | None = None) -> Memory:
     """The activation memory of a model for one image of its plan's size.
 
     Args:
         model: a compiled model.
-        assumptions: of the device; None for int8, streaming attention, input and output counted.
+        device: a board's name (`sapoolc list devices`): what its runtime does in place is assumed.
+        assumptions: in place of a device; None for int8, streaming attention, input and output counted.
+
+    Raises:
+        InputError: there is no such device, or both are given.
     """
-    return activation_memory(model, model.plan, assumptions)
+    if device is not None and assumptions is not None:
+        raise InputError("device and assumptions: give one of them; a device decides what is assumed")
+    return activation_memory(model, model.plan, assumptions_of(device) if device is not None else assumptions)
 
 
 def unroll_for_device(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:

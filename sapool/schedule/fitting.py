@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sapool.catalogue.devices import DEVICES, RUNTIMES, Device
-from sapool.cost.assumptions import Assumptions, Dtype
+from sapool.catalogue.devices import DEVICES, Device
 from sapool.cost.budget import to_blame
 from sapool.cost.memory import Memory
 
@@ -41,15 +40,6 @@ class Verdict:
             f"({self.arena / sram:.0%}), and of {flash:,} of flash, {self.weights:,} ({self.weights / flash:.0%})"
         )
         return said + "".join(f"; {part} needs {needed:,}" for part, needed in self.blame[:3])
-
-
-def assumptions_of(device: str, *, dtype: Dtype = "int8") -> Assumptions:
-    """What is assumed of a device by its name: its runtime decides what is done in place.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    return Assumptions(dtype=dtype, inplace_depthwise=RUNTIMES[DEVICES.find(device).runtime].inplace_depthwise)
 
 
 def fit(memory: Memory, weights: int, device: str, parts: Mapping[str, str] | None = None) -> Verdict:

@@ -150,6 +150,14 @@ class Schedule:
         """This schedule's activation memory, as that of a network that isn't streamed is reported."""
         return Memory(self.timeline, self.arena, self.buffers, self.assumptions)
 
+    def __str__(self) -> str:
+        operations, regions = len(self.net.operations) - 1, self.streamed
+        if regions:
+            count, bands = sum(r.stop - r.start for r in regions), max(r.bands for r in regions)
+            many = "a region" if len(regions) == 1 else f"{len(regions)} regions"
+            return f"{count} of {operations} operations in {many} of up to {bands} bands of rows"
+        return "as it stands" if self.order == tuple(sorted(self.order)) else "in another order of operations"
+
     def word(self, move: Move) -> str:
         """What a move does: an operation, and its rows if they aren't all."""
         operation = self.net.operations[move.operation]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sapool.catalogue.devices import DEVICES, RUNTIMES, register_device
-from sapool.cost.assumptions import Assumptions
+from sapool.cost.assumptions import Assumptions, assumptions_of
 from sapool.cost.memory import Memory, Step
 from sapool.errors import InputError
-from sapool.schedule.fitting import assumptions_of, fit
+from sapool.schedule.fitting import fit
 
 
 def memory(arena: int, **parts: int) -> Memory:
