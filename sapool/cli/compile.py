@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the suffix says what is written (sapoolc list formats); of a detector's recipe .py: its mmdet config",
     )
-    parser.add_argument("--budget", metavar="SIZE", help="fail where activations need more, for instance 256KB")
+    parser.add_argument(
+        "--budget", metavar="SIZE", help="stream as little as fits, for instance 256KB; fail where nothing does"
+    )
     parser.add_argument("--strict", action="store_true", help="treat diagnostics as errors")
     parser.add_argument("--acknowledge", action="append", default=[], metavar="CODE", help="a diagnostic that is known")
     parser.add_argument("--json", action="store_true", help="print plan, cost and diagnostics as JSON")
@@ -38,39 +40,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if recipe := _detector(options.text):
         return _write_config(recipe, options)
+    from sapool.catalogue.devices import DEVICES
     from sapool.catalogue.diagnostics import check_codes
     from sapool.catalogue.formats import FORMATS, format_of
-    from sapool.cost.budget import parse_size, to_blame
+    from sapool.cost.budget import parse_size
 
     written = format_of(options.output) if options.output else None
     budget = parse_size(options.budget) if options.budget else None
     check_codes(options.acknowledge)
+    assumed = assumptions(options)
+    board = DEVICES.find(options.device) if options.device else None
     model = opened(options, real=written is not None and written.weights)
+    from sapool.cli.memory import unfit
     from sapool.cli.tables import as_data, console, show_diagnostics, show_summary, thousands
+    from sapool.cost.assumptions import BYTES
     from sapool.cost.comparison import compare
     from sapool.cost.flops import parts_of
     from sapool.diagnostics import diagnose, unacknowledged
+    from sapool.schedule.fitting import ROOM, fit
+    from sapool.schedule.streaming import Streaming
 
-    cost = compare(model, assumptions(options))
-    diagnostics, memory = unacknowledged(diagnose(model, cost), options.acknowledge), cost.memory
+    cost = compare(model, assumed)
+    diagnostics = unacknowledged(diagnose(model, cost), options.acknowledge)
     if diagnostics and options.strict:
         raise InputError("\n".join(map(str, diagnostics)))
     if written is not None:
         FORMATS.load(written.name)(model, options.output)
+    parts, limit = parts_of(model, model.plan), budget
+    if limit is None and board is not None:
+        limit = int(ROOM * board.sram)
+    streaming = Streaming(cost, limit)
+    verdict = None
+    if board is not None:
+        weights = cost.total.parameters * BYTES[assumed.dtype]
+        verdict = fit(streaming.chosen.memory(), weights, board.name, parts)
     if options.json:
-        print(json.dumps(as_data(model, cost, diagnostics), indent=2))
+        data = as_data(model, cost, diagnostics, streaming if options.stream or budget is not None else None)
+        print(
+            json.dumps(
+                data | ({"device": asdict(verdict) | {"device": verdict.device.name}} if verdict else {}), indent=2
+            )
+        )
     else:
         out = console()
-        show_summary(out, model, cost)
+        show_summary(out, model, cost, streaming if options.stream else None)
         show_diagnostics(out, diagnostics)
-    if budget is None or memory.peak <= budget:
-        return 0
-    blamed = ", ".join(
-        f"{part} ({thousands(needed)})" for part, needed in to_blame(memory, budget, parts_of(model, model.plan))
-    )
-    excess = f"activations of {thousands(memory.peak)} bytes exceed {thousands(budget)}"
-    print(f"sapoolc: {excess}: {blamed}", file=sys.stderr)
-    return 1
+        if limit is not None:
+            out.print(f"\nin {thousands(limit)} bytes: {streaming.chosen}; arena {thousands(streaming.chosen.arena)}")
+        if verdict is not None:
+            out.print(str(verdict), markup=False)
+    return unfit(streaming, budget, verdict, parts)
 
 
 def _detector(text: str) -> DetectionRecipe | None:

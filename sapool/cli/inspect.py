@@ -40,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
         return _inspect_backbone(options)
     if options.after or options.print_changed:
         return _show_passes(options)
+    assumed = assumptions(options)
     model = opened(options)
+    from sapool.cli.memory import show_schedule, show_timeline
     from sapool.cli.tables import (
         as_data,
         console,
@@ -48,25 +50,28 @@ def run(options: argparse.Namespace) -> int:
         show_nodes,
         show_rewrites,
         show_summary,
-        show_timeline,
     )
     from sapool.cost.comparison import compare
     from sapool.diagnostics import diagnose
+    from sapool.schedule.streaming import Streaming
 
-    cost = compare(model, assumptions(options))
+    cost = compare(model, assumed)
     diagnostics = diagnose(model, cost)
+    streaming = Streaming(cost) if options.stream else None
     if options.json:
-        print(json.dumps(as_data(model, cost, diagnostics, graph=True), indent=2))
+        print(json.dumps(as_data(model, cost, diagnostics, streaming, graph=True), indent=2))
         return 0
     out = console()
     everything = not (options.rewrites or options.nodes or options.code or options.timeline)
     if everything:
-        show_summary(out, model, cost)
+        show_summary(out, model, cost, streaming)
         show_diagnostics(out, diagnostics)
         out.print()
     if everything or options.rewrites:
         show_rewrites(out, model)
-    if options.timeline:
+    if options.timeline and streaming is not None:
+        show_schedule(out, streaming.chosen)
+    elif options.timeline:
         show_timeline(out, cost.memory)
     if everything:
         out.print()

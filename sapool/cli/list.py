@@ -82,6 +82,16 @@ def _data_sets() -> Listing:
     return ("name", "size", "what it is"), [(e.name, str(e.size), e.title) for e in DATA_SETS.values()]
 
 
+def _devices() -> Listing:
+    from sapool.catalogue.devices import DEVICES
+
+    rows = [
+        (e.name, f"{e.sram // 1024} KB", f"{e.flash // 1024} KB", e.runtime, e.title, e.source)
+        for e in DEVICES.values()
+    ]
+    return ("name", "SRAM", "flash", "runtime", "what it is", "source"), rows
+
+
 def _formats() -> Listing:
     from sapool.catalogue.formats import FORMATS
 
@@ -103,6 +113,7 @@ _LISTINGS: Mapping[str, Callable[[], Listing]] = MappingProxyType(
         "modifiers": _modifiers,
         "passes": _passes,
         "data-sets": _data_sets,
+        "devices": _devices,
         "formats": _formats,
         "recipes": _recipes,
     }

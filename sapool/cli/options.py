@@ -36,7 +36,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--attention", default="streaming", metavar="NAME", help="scores held: streaming (a row, default) or full"
     )
     memory.add_argument("--no-io", action="store_true", help="leave out the network's input and output")
-    memory.add_argument("--inplace-depthwise", action="store_true", help="depthwise convolutions overwrite their input")
+    memory.add_argument(
+        "--inplace-depthwise",
+        action=argparse.BooleanOptionalAction,
+        help="whether depthwise convolutions overwrite their input (default: the device's, or no)",
+    )
+    memory.add_argument(
+        "--device",
+        metavar="NAME",
+        help="a board (sapoolc list devices): what it does in place, and whether it is enough",
+    )
+    memory.add_argument(
+        "--stream", action="store_true", help="show what is left of it where maps are computed in bands of rows"
+    )
 
 
 def _indices(text: str) -> tuple[int, ...]:
@@ -128,9 +140,11 @@ def is_model_file(text: str) -> bool:
 
 def assumptions(options: argparse.Namespace) -> Assumptions:
     """What activation memory is measured under."""
-    from sapool.cost.assumptions import Assumptions
+    from sapool.cost.assumptions import Assumptions, assumptions_of
 
-    return Assumptions(options.dtype, options.attention, not options.no_io, options.inplace_depthwise)
+    of_device = assumptions_of(options.device) if options.device else Assumptions()
+    in_place = of_device.inplace_depthwise if options.inplace_depthwise is None else options.inplace_depthwise
+    return Assumptions(options.dtype, options.attention, not options.no_io, in_place)
 
 
 def add_threshold_option(parser: argparse.ArgumentParser) -> None:

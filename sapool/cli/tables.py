@@ -17,14 +17,15 @@ from torch import fx
 
 from sapool.analysis.dataflow import operation
 from sapool.catalogue.backbones import PLACES
+from sapool.cost.arena import lower_bound
 from sapool.cost.comparison import Comparison
-from sapool.cost.memory import Memory
 from sapool.diagnostics import Diagnostic
 from sapool.ir.plan import COLUMNS, table
 from sapool.ir.survey import Strides, Survey
 from sapool.model import CompiledModel
 from sapool.planning import edits
 from sapool.runs.results import Table
+from sapool.schedule.streaming import Streaming
 
 
 class _Output(Console):
@@ -79,8 +80,8 @@ def _numeric(cell: str) -> bool:
     return not cell or cell[0].isdigit()
 
 
-def show_summary(out: Console, model: CompiledModel, cost: Comparison) -> None:
-    """The plan and the cost, as `sapoolc compile` prints them."""
+def show_summary(out: Console, model: CompiledModel, cost: Comparison, streaming: Streaming | None = None) -> None:
+    """The plan and the cost, as `sapoolc compile` prints them; with `streaming` what scheduling makes of it."""
     plan, whole, baseline = model.plan, cost.total, cost.baseline
     memory, baseline_memory = cost.memory, cost.baseline_memory
     size = plan.options.size_text
@@ -102,13 +103,27 @@ def show_summary(out: Console, model: CompiledModel, cost: Comparison) -> None:
         ("FLOPs (2 per MAC)", 2 * whole.macs, 2 * baseline.macs),
         ("peak activations, bytes", memory.peak, baseline_memory.peak),
         ("arena, bytes", memory.arena, baseline_memory.arena),
+        ("arena's lower bound", lower_bound(memory.buffers), lower_bound(baseline_memory.buffers)),
     ]
+    if streaming is not None:
+        ours, theirs = streaming.lowest, streaming.baseline
+        figures += [
+            ("peak, streamed", ours.peak, theirs.peak),
+            ("arena, streamed", ours.arena, theirs.arena),
+            ("its lower bound", ours.bound, theirs.bound),
+            ("streamed against plain", ours.arena, baseline_memory.arena),
+        ]
     compared = [(name, thousands(ours), thousands(theirs), ratio(ours, theirs)) for name, ours, theirs in figures]
     show_table(
         out, ("total", "this network", plan.backbone, "ratio"), compared, title="against the unmodified backbone"
     )
     worst = memory.worst
     out.print(f"\nactivations: {memory.assumptions}; peak in {worst.part} ({worst.operation})", markup=False)
+    if streaming is not None:
+        lowest = streaming.lowest
+        proof = "no order does with less" if lowest.proved else "the best order found in the time there was"
+        by_order = f"by order alone the peak is {thousands(lowest.order_peak)} ({proof})"
+        out.print(f"streamed: {lowest}; {by_order}", markup=False)
     if model.transfer is not None:
         out.print(f"weights: {model.transfer}", markup=False)
 
@@ -137,15 +152,6 @@ def show_diagnostics(out: Console, diagnostics: Iterable[Diagnostic]) -> None:
     for diagnostic in diagnostics:
         out.print()
         out.print(f"note: {diagnostic}", markup=False)
-
-
-def show_timeline(out: Console, memory: Memory) -> None:
-    """What is held while each operation runs."""
-    most = memory.peak
-    rows = [
-        (step.part, step.operation, thousands(step.total), "#" * round(40 * step.total / most)) for step in memory.steps
-    ]
-    show_table(out, ("part", "operation", "bytes", "of the peak"), rows, title=f"timeline ({memory.assumptions})")
 
 
 def show_rewrites(out: Console, model: CompiledModel) -> None:
@@ -179,7 +185,12 @@ def nodes(graph: fx.GraphModule) -> list[dict[str, str]]:
 
 
 def as_data(
-    model: CompiledModel, cost: Comparison, diagnostics: Iterable[Diagnostic], *, graph: bool = False
+    model: CompiledModel,
+    cost: Comparison,
+    diagnostics: Iterable[Diagnostic],
+    streaming: Streaming | None = None,
+    *,
+    graph: bool = False,
 ) -> dict[str, Any]:
     """What `--json` prints: plan, cost and diagnostics, and with `graph` the timeline, rewrites and nodes too."""
     memory, baseline = cost.memory, cost.baseline_memory
@@ -195,17 +206,20 @@ def as_data(
             "assumptions": asdict(memory.assumptions),
             "peak": memory.peak,
             "arena": memory.arena,
+            "arena_bound": lower_bound(memory.buffers),
             "worst": asdict(memory.worst),
             "unmodified": {"peak": baseline.peak, "arena": baseline.arena},
         },
         "diagnostics": [asdict(diagnostic) for diagnostic in diagnostics],
         "features": [asdict(feature) for feature in model.feature_info],
     }
+    if streaming is not None:
+        data["streaming"] = streaming.as_data()
     if model.transfer is not None:
         data["transfer"] = asdict(model.transfer)
     if graph:
         data |= {
-            "timeline": [asdict(step) for step in memory.steps],
+            "timeline": [asdict(step) for step in (memory.steps if streaming is None else streaming.chosen.timeline)],
             "rewrites": [asdict(record) for record in model.rewrites],
             "refusals": [asdict(record) for record in model.refusals],
             "passes": [asdict(run) for run in model.origin.passes],

@@ -636,6 +636,9 @@ print(json.dumps([sorted(heavy), time.process_time()]))
 
 
 CHEAP_MISTAKES: dict[str, str] = {
+    "compile resnet18-skip-1222 --budget lots": "isn't a size",
+    "compile resnet18-skip-1222 --device picco": "Did you mean 'pico'?",
+    "compile resnet18-skip-1222 --dtype int4": "expected int8 or fp16 or fp32",
     "train": "which recipe?",
     "train nosuch": "no recipe 'nosuch'",
     "train digit": "Did you mean 'digits'?",

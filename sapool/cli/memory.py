@@ -1,0 +1,63 @@
+"""What people read about memory: timelines, what streaming makes of them, and what doesn't fit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from sapool.cli.tables import show_table, thousands
+from sapool.cost.budget import to_blame
+from sapool.cost.lifetimes import operation_name
+from sapool.cost.memory import Memory
+from sapool.schedule.fitting import Verdict
+from sapool.schedule.schedule import Schedule
+from sapool.schedule.streaming import Streaming
+
+
+def show_timeline(out: Console, memory: Memory) -> None:
+    """What is held while each operation runs."""
+    most = memory.peak
+    rows = [
+        (step.part, step.operation, thousands(step.total), "#" * round(40 * step.total / most)) for step in memory.steps
+    ]
+    show_table(out, ("part", "operation", "bytes", "of the peak"), rows, title=f"timeline ({memory.assumptions})")
+
+
+def show_schedule(out: Console, schedule: Schedule) -> None:
+    """What is held while each operation runs, at most, where it runs by rows."""
+    operations = schedule.net.operations
+    worst: dict[int, tuple[int, int]] = {}
+    for move in schedule.moves[1:]:
+        count, total = worst.get(move.operation, (0, 0))
+        worst[move.operation] = count + 1, max(total, move.total)
+    rows = [
+        (
+            operations[number].part,
+            operation_name(operations[number].nodes[0]),
+            thousands(worst[number][0]),
+            thousands(worst[number][1]),
+            "#" * round(40 * worst[number][1] / schedule.peak),
+        )
+        for number in schedule.order
+        if number in worst
+    ]
+    title = f"timeline ({schedule.assumptions}; {schedule})"
+    show_table(out, ("part", "operation", "times", "bytes at most", "of the peak"), rows, title=title)
+
+
+def unfit(streaming: Streaming, budget: int | None, verdict: Verdict | None, parts: Mapping[str, str]) -> int:
+    """Says what doesn't fit, and who is to blame; the exit code."""
+    said, schedule = [], streaming.chosen
+    if budget is not None and schedule.arena > budget:
+        blamed = ", ".join(
+            f"{part} ({thousands(needed)})" for part, needed in to_blame(schedule.memory(), budget, parts)
+        )
+        excess = f"activations of {thousands(schedule.arena)} bytes exceed {thousands(budget)}, {schedule}"
+        said.append(f"{excess}: {blamed}" if blamed else excess)
+    if verdict is not None and verdict.word == "too big":
+        said.append(f"{verdict.device.title} is too small")
+    for sentence in said:
+        print(f"sapoolc: {sentence}", file=sys.stderr)
+    return 1 if said else 0
