@@ -60,7 +60,7 @@ RUNTIMES: Mapping[str, RuntimeFacts] = MappingProxyType(
         "tflm": RuntimeFacts(
             "TensorFlow Lite Micro",
             inplace_depthwise=False,
-            source="David et al., MLSys 2021, section 4.4; MicroArenaBufferAlignment() in its sources",
+            source="David et al., MLSys 2021, on memory management; MicroArenaBufferAlignment() in its sources",
         ),
         "tinyengine": RuntimeFacts(
             "TinyEngine", inplace_depthwise=True, source="Lin et al., MCUNet, NeurIPS 2020, section 3.2"
@@ -91,8 +91,9 @@ _BOARDS = (
         source="Espressif, ESP32 Datasheet: 520 KB SRAM, of which ESP-IDF gives data 320 KB; WROOM-32: 4 MB flash",
     ),
     Device(
-        "esp32_s3", "ESP32-S3-DevKitC-1 (ESP32-S3-WROOM-1-N8)", 512 * KB, 8 * MB,
-        source="Espressif, ESP32-S3 Datasheet: 512 KB SRAM; ESP32-S3-WROOM-1 Datasheet: N8 has 8 MB flash",
+        "esp32_s3", "ESP32-S3-DevKitC-1 (ESP32-S3-WROOM-1-N8)", 480 * KB, 8 * MB,
+        source="Espressif, ESP32-S3 Technical Reference Manual, internal memory: of 512 KB SRAM the data bus reaches "
+        "480 KB in one stretch; ESP32-S3-WROOM-1 Datasheet: N8 has 8 MB flash",
     ),
     Device(
         "sparkfun_edge", "SparkFun Edge (Apollo3 Blue)", 384 * KB, 1 * MB,
