@@ -168,6 +168,13 @@ def _layer_normalized(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tenso
     return torch.empty_like(args[0])
 
 
+def _averaged(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The average over a whole map."""
+    if kwargs or len(args) != 2 or not args[0].is_meta or args[0].dim() != 4 or args[1] not in (1, (1, 1)):
+        return None
+    return args[0].new_empty((*args[0].shape[:2], 1, 1))  # type: ignore[no-any-return]
+
+
 def _projected(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
     """The result of a linear layer."""
     if kwargs or len(args) < 2 or not args[0].is_meta or args[0].shape[-1] != args[1].shape[1]:
@@ -181,9 +188,11 @@ _RULES: Mapping[Any, Callable[[tuple[Any, ...], Mapping[str, Any]], Tensor | Non
         F.conv2d: _convolved,
         F.layer_norm: _layer_normalized,
         F.linear: _projected,
+        F.adaptive_avg_pool2d: _averaged,
         torch.cat: _joined,
         **dict.fromkeys((Tensor.add, Tensor.mul, torch.add, torch.mul), _combined),
-        **dict.fromkeys((F.relu, F.relu6, F.hardtanh, F.silu, F.gelu, F.hardswish, F.hardsigmoid, torch.relu), _alike),
+        **dict.fromkeys((F.relu, F.relu6, F.hardtanh, F.silu, F.gelu, F.hardswish, F.hardsigmoid), _alike),
+        **dict.fromkeys((torch.relu, torch.sigmoid), _alike),
     }
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import fx, nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 from sapool.errors import InputError, first_line
 from sapool.poolings import Pooling
@@ -82,6 +83,8 @@ def trace(module: nn.Module, name: str = "") -> fx.GraphModule:
     """
     name = name or type(module).__name__
     leaves, functions = _marked_by_timm()
+    if any(isinstance(child, StochasticDepth) and child.p > 0 for child in module.modules()):
+        leaves = (*leaves, StochasticDepth)  # known to differ; others are found out
     while True:
         _forget_constants(module)
         evaluation = _trace(module, name, leaves, functions, training=False)
