@@ -1,4 +1,4 @@
-"""The front of the compiler: text to `Architecture`. Lark (LALR, strict), no torch.
+"""The front of the compiler: text to `Architecture`. Lark (LALR), no torch.
 
 `parse` is the only name others need. The syntax stands in `architecture.lark`, its meaning in `lowering`, and what is
 said of a string that isn't of the language in `diagnosis`.
@@ -26,16 +26,21 @@ _FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 _LONGEST = 500
 
 
-def parser() -> Lark:
-    """The LALR parser for the poolings that there are, built on first use."""
-    return _parser(tuple(POOLINGS))
+def parser(*, strict: bool = False) -> Lark:
+    """The LALR parser for the poolings that there are, built on first use.
+
+    Args:
+        strict: make sure first that no two words collide. The tests do; it takes a package more (interegular), and
+            longer than most compiles.
+    """
+    return _parser(tuple(POOLINGS), strict)
 
 
 @cache
-def _parser(kinds: tuple[str, ...]) -> Lark:
+def _parser(kinds: tuple[str, ...], strict: bool) -> Lark:
     grammar = files("sapool.grammar").joinpath("architecture.lark").read_text(encoding="utf-8")
     words = " | ".join(f'"{kind}"' for kind in kinds)
-    return Lark(f"{grammar}\nKIND.1: {words}\n", parser="lalr", strict=True, maybe_placeholders=True)
+    return Lark(f"{grammar}\nKIND.1: {words}\n", parser="lalr", strict=strict, maybe_placeholders=True)
 
 
 def parse(text: str, *, own: bool = False) -> Architecture:

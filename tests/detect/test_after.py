@@ -19,7 +19,7 @@ def learned(detection_data, tmp_path_factory) -> Path:
     """A run that has learned to see something: it memorises its images, which are also those validated with."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     same = ["data.val_annotations=annotations/train.json", "data.val_images=train"]
-    words = [*overrides(detection_data), *same, "train.epochs=45", "train.validate_every=45", "schedule.name=constant"]
+    words = [*overrides(detection_data), *same, "train.epochs=30", "train.validate_every=30", "schedule.name=constant"]
     command("train", "ssd-digits", *words, "--run-dir", folder)
     return folder
 

@@ -143,13 +143,12 @@ def test_channels_that_carry_nothing_go_first_and_change_nothing(text: str) -> N
     [
         "prepool-nlp_reduced-4-resnet18-gaussian_pool-1222",
         "dyresnet18-nlp_headfix2-1222",
-        "resnet50-attnpool-1222",
+        "resnet18-attnpool-1222",
         "mobilenet_v2-nlp_headfix2_nowin-1222121",
-        "dymobilenet-nlp_headfix2_reduced-1222121",
         "resnet18_v2-dfmixp_reduced0211-1222",
         "timm:mobilenetv2_035-lip-1222121",
         "efficientnet_b0-mixp-1222121",
-        "densenet121-lip-1222",
+        "squeezenet1_1-lip-2221",
         "resnext50_32x4d-lip-1222",
     ],
 )

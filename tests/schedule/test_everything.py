@@ -39,7 +39,7 @@ def test_streamed_equals_plain(text: str) -> None:
         pytest.importorskip("timm")
     even, odd = LARGER.get(text, (64, 77))
     model = network_of(text, even)
-    for (height, width), counts in (((even, even), (2, 1000)), ((odd, even + 9), (5, 1000))):
+    for (height, width), counts in (((even, even), (2,)), ((odd, even + 9), (5, 1000))):
         x = image(2, 3, height, width)
         with torch.no_grad():
             expected = model(x)
