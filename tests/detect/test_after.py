@@ -14,16 +14,6 @@ from sapoolc import main
 from tests.detect.support import command, overrides
 
 
-@pytest.fixture(scope="module")
-def learned(detection_data, tmp_path_factory) -> Path:
-    """A run that has learned to see something: it memorises its images, which are also those validated with."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    same = ["data.val_annotations=annotations/train.json", "data.val_images=train"]
-    words = [*overrides(detection_data), *same, "train.epochs=30", "train.validate_every=30", "schedule.name=constant"]
-    command("train", "ssd-digits", *words, "--run-dir", folder)
-    return folder
-
-
 def test_a_runs_folder(detector_run):
     names = {path.name for path in detector_run.iterdir()}
     assert {"recipe.toml", "config.py", "summary.json", "last_checkpoint", "epoch_1.pth", "epoch_2.pth"} <= names
@@ -31,7 +21,17 @@ def test_a_runs_folder(detector_run):
 
 
 @pytest.mark.slow
-def test_evaluation(learned):
+def test_a_run_that_has_learned_to_see_something(detection_data, tmp_path):
+    """It memorises its images, which are also those validated with."""
+    folder = tmp_path / "run"
+    same = ["data.val_annotations=annotations/train.json", "data.val_images=train"]
+    words = [*overrides(detection_data), *same, "train.epochs=45", "train.validate_every=45", "schedule.name=constant"]
+    command("train", "ssd-digits", *words, "--run-dir", folder)
+    is_evaluated(folder)
+    finds_the_digits_and_draws_them(folder, detection_data, tmp_path)
+
+
+def is_evaluated(learned: Path) -> None:
     out, _ = command("evaluate", learned)
     assert "AP at IoU 0.50" in out
     content = json.loads((learned / "evaluation.json").read_text())
@@ -45,8 +45,7 @@ def test_evaluation(learned):
     assert json.loads(command("evaluate", learned, "--json")[0]) == content
 
 
-@pytest.mark.slow
-def test_prediction_finds_the_digits_and_draws_them(learned, detection_data, tmp_path):
+def finds_the_digits_and_draws_them(learned: Path, detection_data: Path, tmp_path: Path) -> None:
     images = [detection_data / "train" / f"{n:04d}.png" for n in range(6)]
     out, _ = command("predict", learned, *images, "--threshold", "0.2", "--json", "-o", tmp_path / "drawn")
     content = json.loads(out)
