@@ -98,7 +98,11 @@ def time_ratio(case: Case, batch: int, repeats: int) -> tuple[float, float]:
 def peak(case: Case, name: str, batch: int) -> int:
     """KiB of resident memory above the model and its input."""
     model, x = build(name, case), torch.randn(batch, 3, case.size, case.size)
-    run = work(model, case, x)
+    return resident(work(model, case, x))
+
+
+def resident(run: Callable[[], object]) -> int:
+    """KiB of resident memory that a call takes at its peak, above what there was before."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building
     before = _status("VmRSS")
     run()

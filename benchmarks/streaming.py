@@ -1,0 +1,109 @@
+"""`python -m benchmarks.streaming`: time and resident memory of streamed models against the plain ones, as ratios.
+
+One image, forward without gradients. Times are taken in turn in one process and compared by their medians; memory is
+the resident peak above the model and its input, each subject in a process of its own. Linux only (`/proc`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+from torch.utils.benchmark import Timer
+
+import sapool
+from benchmarks.__main__ import resident
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, the height and width of its images, and what its streamed twin is allowed."""
+
+    architecture: str
+    size: tuple[int, int]
+    features: bool = False
+    part: float | None = 0.5
+    """Of the plain arena, which is the budget; None streams as far as it goes."""
+
+    def __str__(self) -> str:
+        what = "as little as there is" if self.part is None else f"in {self.part:.0%} of the plain arena"
+        features = ", feature maps" if self.features else ""
+        return f"`{self.architecture}`{features}, {self.size[0]}x{self.size[1]}, {what}"
+
+
+_CASES = (
+    Case("resnet18-skip-1222", (224, 224)),
+    Case("mobilenet-skip-1222121", (224, 224)),
+    Case("resnet50-skip-1222", (800, 1333), features=True, part=None),
+    Case("resnet18-skip-1222", (800, 1333), features=True, part=None),
+    Case("vgg11_bn-skip-22222", (800, 1333), features=True, part=None),
+)
+
+
+def build(case: Case, *, streamed: bool) -> nn.Module:
+    """A subject, in eval mode."""
+    torch.manual_seed(0)
+    model = sapool.compile(case.architecture, image_size=case.size, features_only=case.features).eval()
+    if not streamed:
+        return model
+    budget = None if case.part is None else int(case.part * sapool.memory(model).arena)
+    return sapool.stream(model, budget).eval()
+
+
+def seconds(case: Case, repeats: int) -> tuple[float, float]:
+    """Median seconds of the streamed and the plain model, run in turn."""
+    subjects, x = [build(case, streamed=streamed) for streamed in (True, False)], torch.randn(1, 3, *case.size)
+    times: tuple[list[float], list[float]] = ([], [])
+    with torch.no_grad():
+        for subject in subjects:
+            subject(x)
+        for _ in range(repeats):
+            for subject, taken in zip(subjects, times, strict=True):
+                timer = Timer("subject(x)", globals={"subject": subject, "x": x}, num_threads=torch.get_num_threads())
+                taken.append(timer.timeit(1).mean)
+    return median(times[0]), median(times[1])
+
+
+def peak(case: Case, *, streamed: bool) -> int:
+    """KiB of resident memory above the model and its input."""
+    model, x = build(case, streamed=streamed), torch.randn(1, 3, *case.size)
+    with torch.no_grad():
+        return resident(lambda: model(x))
+
+
+def main() -> None:
+    """Runs every comparison, or the one that a child process is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__)
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of the comparisons, from 0")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.child:
+        case, what = _CASES[int(options.child[0])], options.child[1]
+        print(json.dumps(seconds(case, options.repeats) if what == "time" else peak(case, streamed=what == "streamed")))
+        return
+    print("| network | time | resident peak |\n|---|---|---|")
+    for number in options.only if options.only else range(len(_CASES)):
+        (ours, base), mine, plain = (_child(number, what, options) for what in ("time", "streamed", "plain"))
+        shown = f"{mine / plain:.2f} ({mine // 1024} / {plain // 1024} MiB)"
+        print(f"| {_CASES[number]} | {ours / base:.2f} | {shown} |", flush=True)
+
+
+def _child(number: int, what: str, options: argparse.Namespace) -> object:
+    flags = ["--repeats", str(options.repeats), "--threads", str(options.threads)]
+    command = [sys.executable, "-m", "benchmarks.streaming", "--child", str(number), what, *flags]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    return json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    main()
