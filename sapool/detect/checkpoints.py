@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,11 +10,14 @@ from urllib.parse import urlparse
 
 import numpy as np
 import torch
+from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
+from mmengine.registry import HOOKS
 from mmengine.runner.checkpoint import get_torchvision_models
 from torch import Tensor
 
 from sapool.catalogue.builders import published
+from sapool.detect.binding.literal import is_data
 from sapool.errors import InputError, WeightsError, did_you_mean
 from sapool.ir.plan import Plan
 from sapool.runs.folder import recipe_of
@@ -23,12 +25,6 @@ from sapool.weights.authors import in_our_names
 from sapool.weights.files import read_checkpoint, state_dict_in
 
 SCHEMES = ("https://", "http://")
-
-# What the text of a config is made of.
-_PLAIN = (
-    *(ast.Module, ast.Assign, ast.Name, ast.Load, ast.Store, ast.Constant, ast.keyword),
-    *(ast.Dict, ast.List, ast.Tuple, ast.UnaryOp, ast.USub),
-)
 
 
 def allow_history() -> None:
@@ -47,6 +43,22 @@ def _statistic(owner: object, name: str) -> Any:
     if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
         raise pickle.UnpicklingError(f"Unsupported class: an attribute {name} of {owner!r}")
     return getattr(owner, name)
+
+
+@HOOKS.register_module()
+class DropConfig(Hook):  # type: ignore[misc]
+    """Takes from a checkpoint, when it has been loaded, the config that mmengine would run as a program on resuming.
+
+    Nothing is needed of it: a run goes on by its own config. Every config that is bound has this hook, so that it works
+    with mmengine's own commands too.
+    """
+
+    priority = "HIGHEST"
+
+    def after_load_checkpoint(self, runner: object, checkpoint: dict[str, Any]) -> None:
+        """Called by mmengine's runner before it uses what it has loaded."""
+        if isinstance(meta := checkpoint.get("meta"), dict):
+            meta.pop("config", None)
 
 
 def pretrained(source: str, keys: Iterable[str], plan: Plan, prefix: str | None = None) -> dict[str, Tensor]:
@@ -134,8 +146,8 @@ def best_of(path: Path) -> Path:
 def read_run_checkpoint(path: Path, architecture: str) -> dict[str, Any]:
     """A checkpoint of a detector's run, checked before mmengine reads it.
 
-    mmengine runs the config that a checkpoint carries as the Python program that it is. So a config that is more than
-    assignments of plain data is refused.
+    mmengine would run the config that a checkpoint carries as a program; `DropConfig` takes it away. One that is more
+    than assignments of plain data is refused besides: no training wrote it.
 
     Raises:
         WeightsError: it can't be read, is of another architecture, or carries code.
@@ -145,23 +157,8 @@ def read_run_checkpoint(path: Path, architecture: str) -> dict[str, Any]:
     if not isinstance(content.get("state_dict"), dict) or not isinstance(meta, dict):
         raise WeightsError(f"{path} isn't a checkpoint of mmengine; nothing was changed")
     config = meta.get("cfg", "")
-    if not isinstance(config, str) or not _is_data(config) or not _is_data(meta.get("config", "")):
+    if not isinstance(config, str) or not is_data(config) or not is_data(meta.get("config", "")):
         raise WeightsError(f"{path} isn't loaded: the config in it holds code; nothing was changed")
     if f"arch='{architecture}'" not in config:
         raise WeightsError(f"{path} isn't of {architecture}, which the run's recipe names; nothing was changed")
     return content
-
-
-def _is_data(text: object) -> bool:
-    """Whether a program only assigns plain data, `dict(...)` included."""
-    try:
-        program = ast.parse(text) if isinstance(text, str) else None
-    except (SyntaxError, ValueError):
-        return False
-    return program is not None and all(
-        isinstance(node, _PLAIN) or (isinstance(node, ast.Call) and _is_dict(node)) for node in ast.walk(program)
-    )
-
-
-def _is_dict(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Name) and call.func.id == "dict"

@@ -70,7 +70,7 @@ def evaluate(run: Run[DetectionRecipe, Any]) -> DetectorEvaluation:
     with quiet_mmengine():
         dataset = find_dataset(recipe.data)
         images = check_dataset(dataset, 1)[1]
-        bound = bind(recipe, dataset, run.path / "evaluation")
+        bound = bind(recipe, dataset, run.path / "evaluation", run=run.path)
         runner = make_runner(bound.config)
         runner.model.load_state_dict(run.model.state_dict())
         metrics = runner.test()

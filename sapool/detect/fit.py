@@ -16,6 +16,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from sapool.detect.binding.base import KEPT, is_program, load_base
 from sapool.detect.binding.config import BoundConfig, bind, smoke_test, write_config
 from sapool.detect.binding.schedule import BEST
 from sapool.detect.checkpoints import last_of, read_run_checkpoint
@@ -50,11 +51,13 @@ def fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
     with quiet_mmengine():
         dataset = find_dataset(recipe.data)
         images = check_dataset(dataset, recipe.train.batch_size)
-        bound = bind(recipe, dataset, path)
+        bound = bind(recipe, dataset, path, run=path if folder.resumed else None)
         if last is None:
             smoke_test(bound)
         if is_main():
             folder.begin(recipe)
+            if not folder.resumed and is_program(recipe.detector.base):
+                write_config(load_base(recipe.detector.base), path / KEPT)
             progress.started(_opening(recipe, dataset, bound, images, path))
         started = time.monotonic()
         runner = _start(bound.config, path, last)

@@ -59,7 +59,7 @@ def open_run(path: Path, recipe: DetectionRecipe) -> DetectorRun:
     """
     best = best_of(path)
     with quiet_mmengine():
-        bound = bind(recipe, find_dataset(recipe.data, present=False), path)
+        bound = bind(recipe, find_dataset(recipe.data, present=False), path, run=path)
         model = build_model(bound.config)
         epoch = _load_into(model, best, recipe)
     # What mmdet's `inference_detector` looks for.

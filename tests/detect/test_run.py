@@ -167,6 +167,37 @@ def test_checkpoints_that_would_run_code_are_refused(run, tmp_path):
     assert not mark.exists()
 
 
+# mmengine fills in variables by regular expressions, which the last one turns against it: in what comes of it the
+# string ends early. A parser that reads it before sees a string and nothing else.
+PROGRAMS = {
+    "another file": "_base_ = 'FOLDER/evil.py'\n",
+    "an import": "custom_imports = dict(imports=['evil'], allow_failed_imports=False)\n",
+    "a variable": r"""x = '{{$NOT_SET:|\\\'+str(__import__("evil"))#}}'""" + "\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", PROGRAMS)
+def test_the_config_in_a_checkpoint_is_never_run(run, tmp_path, monkeypatch, what):
+    """What looks like plain data, and would yet make mmengine run a file; by our command and by mmdet's script."""
+    mark = tmp_path / "exploded"
+    (tmp_path / "evil.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    last = last_of(run)
+    content = torch.load(last, weights_only=True)
+    meta = {**content["meta"], "config": PROGRAMS[what].replace("FOLDER", str(tmp_path))}
+    torch.save({**content, "meta": meta}, last)
+    epochs = int(last.stem.removeprefix("epoch_"))
+    shorter(run, epochs)
+    script = Path(sys.modules["mmdet"].__file__).parent / ".mim" / "tools" / "train.py"
+    words = [run / "config.py", "--work-dir", run, "--resume", "--cfg-options", f"train_cfg.max_epochs={epochs}"]
+    out, _ = command(script, *words, program=(sys.executable,))
+    assert f"resumed epoch: {epochs}" in out
+    command("train", "--resume", "--run-dir", run)
+    assert not mark.exists()
+
+
 def test_damaged_and_foreign_checkpoints(run):
     last = last_of(run)
     whole = last.read_bytes()

@@ -56,13 +56,13 @@ class BoundConfig:
     classes: int
 
 
-def bind(recipe: DetectionRecipe, dataset: BoxDataset, work_dir: Path) -> BoundConfig:
-    """The config that a recipe describes, on a data set.
+def bind(recipe: DetectionRecipe, dataset: BoxDataset, work_dir: Path, *, run: Path | None = None) -> BoundConfig:
+    """The config that a recipe describes, on a data set; of a run that is opened, with the base that it keeps.
 
     Raises:
         InputError: the base, the architecture and the recipe don't fit together.
     """
-    config = load_base(recipe.detector.base)
+    config = load_base(recipe.detector.base, run)
     check_parts(config.model)
     before = base_size(config)
     size = recipe.data.image_size or before

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 
+from sapool.detect.checkpoints import DropConfig
 from sapool.detect.files import BACKEND
 from sapool.errors import InputError
 from sapool.recipes.detection import DetectionRecipe, DetectionSchedule
@@ -49,6 +50,7 @@ def bind_training(config: Config, recipe: DetectionRecipe, work_dir: Path) -> No
         backend_args={"backend": BACKEND},
     )
     hooks.logger = ConfigDict(type="LoggerHook", interval=settings.log_every)
+    config.custom_hooks = [*config.get("custom_hooks", []), ConfigDict(type=DropConfig.__name__)]
     config.env_cfg.dist_cfg = ConfigDict(backend="nccl" if torch.cuda.is_available() else "gloo")
     config.randomness = ConfigDict(seed=settings.seed)
     config.custom_imports = ConfigDict(imports=["sapool.detect"], allow_failed_imports=False)
