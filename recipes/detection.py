@@ -7,6 +7,10 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from sapool.recipes.settings import (
+    LARGEST_SIDE,
+    MOST_EPOCHS,
+    MOST_IMAGES,
+    MOST_PROCESSES,
     Channels,
     Folder,
     Gamma,
@@ -74,7 +78,9 @@ class DetectionData(Section):
         (0.485, 0.456, 0.406), description="of the channels, from 0 to 1, red first; ImageNet's unless given"
     )
     std: Channels = Field((0.229, 0.224, 0.225), description="of the channels; ImageNet's unless given")
-    workers: int = Field(0, ge=0, description="processes that load data, for training and for validation")
+    workers: int = Field(
+        0, ge=0, le=MOST_PROCESSES, description="processes that load data, for training and for validation"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -92,8 +98,8 @@ class DetectionData(Section):
     @field_validator("image_size")
     @classmethod
     def _possible(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and min(value) < 32:
-            raise ValueError("expected a width and a height of 32 pixels at least")
+        if value is not None and (min(value) < 32 or max(value) > LARGEST_SIDE):
+            raise ValueError(f"expected a width and a height of 32 to {LARGEST_SIDE} pixels")
         return value
 
 
@@ -118,9 +124,9 @@ class DetectionSchedule(Section):
 class DetectionTrain(Section):
     """How long, how much at once."""
 
-    epochs: int | None = Field(None, ge=1, description="(default: the base's)")
-    batch_size: int = Field(8, ge=1, description="images in a batch of one process")
-    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
+    epochs: int | None = Field(None, ge=1, le=MOST_EPOCHS, description="(default: the base's)")
+    batch_size: int = Field(8, ge=1, le=MOST_IMAGES, description="images in a batch of one process")
+    accumulate: int = Field(1, ge=1, le=MOST_IMAGES, description="batches whose gradients make one step")
     seed: int = Field(0, ge=0, lt=2**31)
     clip_norm: float | None = Field(None, gt=0, description="the longest gradient; longer ones are scaled to it")
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"

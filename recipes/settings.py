@@ -29,6 +29,9 @@ def _absolute(value: str | None) -> str | None:
     return None if value is None else str(Path(value).expanduser().absolute())
 
 
+# Bounds that no sensible recipe comes near; what a machine can do besides is asked when training begins.
+MOST_EPOCHS, MOST_IMAGES, MOST_PROCESSES, LARGEST_SIDE = 10**6, 2**16, 2**12, 2**13
+
 Folder = Annotated[str | None, AfterValidator(_absolute)]
 """A folder, wherever the recipe is read."""
 
@@ -68,11 +71,13 @@ class Data(Section):
     root: Folder = Field(
         None, description="the folder that holds it, or that it is downloaded to (default: sapool/data in the cache)"
     )
-    image_size: int = Field(0, ge=8, description="side of the images in pixels (default: the data set's)")
+    image_size: int = Field(
+        0, ge=8, le=LARGEST_SIDE, description="side of the images in pixels (default: the data set's)"
+    )
     validation: float = Field(
         0.1, gt=0, lt=1, description="share of the training set that is held out to choose the best epoch"
     )
-    workers: int = Field(0, ge=0, description="processes that load data")
+    workers: int = Field(0, ge=0, le=MOST_PROCESSES, description="processes that load data")
     augment: Augmentation = Field("none", description="how training images are cropped (default: the data set's way)")
     flip: bool = Field(False, description="mirror training images at random (default: the data set's way)")
     crop_ratio: float = Field(
@@ -151,7 +156,7 @@ def _which_devices(value: object) -> object:
     if isinstance(value, (list, tuple)):
         possible = all(type(number) is int and number >= 0 for number in value) and 0 < len(value) == len(set(value))
     else:
-        possible = type(value) is int and value > 0
+        possible = type(value) is int and 0 < value <= MOST_PROCESSES
     if not possible:
         raise ValueError("expected how many devices, or the different numbers of some, such as 0,1")
     return value
@@ -163,7 +168,7 @@ Devices = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": 1},
+                {"type": "integer", "minimum": 1, "maximum": MOST_PROCESSES},
                 {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
             ]
         }
@@ -175,11 +180,13 @@ Devices = Annotated[
 class Train(Section):
     """How long, how much at once, on what."""
 
-    epochs: int = Field(300, ge=1)
-    batch_size: int = Field(8, ge=2, description="images in a batch of one process; batch norm needs two")
+    epochs: int = Field(300, ge=1, le=MOST_EPOCHS)
+    batch_size: int = Field(
+        8, ge=2, le=MOST_IMAGES, description="images in a batch of one process; batch norm needs two"
+    )
     drop_last: bool = Field(True, description="leave out an epoch's last batch where it is smaller than the others")
     steps_per_epoch: int | None = Field(None, ge=1, description="batches in an epoch (default: the whole data set)")
-    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
+    accumulate: int = Field(1, ge=1, le=MOST_IMAGES, description="batches whose gradients make one step")
     seed: int = Field(0, ge=0, lt=2**32)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_norm: float | None = Field(None, gt=0, description="the longest gradient; longer ones are scaled to it")
@@ -194,7 +201,7 @@ class Train(Section):
     compile: bool = Field(False, description="torch.compile")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: Devices = Field(1, description="processes on each machine, one a GPU; or the GPUs' numbers, as in 0,1")
-    nodes: int = Field(1, ge=1, description="machines")
+    nodes: int = Field(1, ge=1, le=MOST_PROCESSES, description="machines")
     strategy: Literal["auto", "ddp", "fsdp"] = Field("auto", description="Lightning's; auto is ddp for many devices")
     sync_batchnorm: bool = Field(False, description="batch norm over the processes' batches together")
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints inside an epoch")
@@ -258,11 +265,7 @@ class NetworkRecipe(Section):
 
 
 class Recipe(NetworkRecipe):
-    """A recipe of `sapoolc train`, with every setting.
-
-    Attributes:
-        title: the recipe's name, from its file; it names the run.
-    """
+    """A classifier's recipe of `sapoolc train`, with every setting."""
 
     weights: str | None = Field(None, description="DEFAULT for published weights, or a checkpoint's path")
     select: Literal["val", "test"] = Field(

@@ -9,6 +9,7 @@ from typing import Any
 
 from sapool.recipes.reading import AnyRecipe, DetectionRecipe, Recipe
 from sapool.runs.folder import RunFolder, recipe_of
+from sapool.runs.machine import check_machine
 from sapool.runs.progress import Progress
 from sapool.runs.protocol import Run
 from sapool.runs.results import DryRun, Fit
@@ -40,6 +41,7 @@ class Task:
             InputError: the folder, the model, the data or the checkpoint can't be used. Nothing has been written then.
             WorkError: the loss is no number, or the disk is full. What was saved before is kept.
         """
+        check_machine(recipe)
         result: Fit = self._load("fit", "fit")(recipe, folder, progress or Progress())
         return result
 
@@ -50,6 +52,7 @@ class Task:
             InputError: the model or the data can't be made.
             WorkError: it doesn't run, or its loss is no number.
         """
+        check_machine(recipe)
         result: DryRun = self._load("dry_run", "dry_run")(recipe)
         return result
 

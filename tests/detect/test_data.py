@@ -202,7 +202,7 @@ sys.exit(main(sys.argv[1:]))
         ("detector.outindices=[1]", "Did you mean 'detector.out_indices'"),
         ("schedule.milestone=[1]", "Did you mean 'schedule.milestones'"),
         ("schedule.milestones=[3, 2]", "expected ascending numbers of epochs"),
-        ("data.image_size=[16, 16]", "32 pixels at least"),
+        ("data.image_size=[16, 16]", "32 to 8192 pixels"),
         ("data.name=cocoo", "data.name"),
         ("data.name=coco_folder", "data.root: name the folder"),
         ("architecture=resnet18-nlpp-1222", "nearest valid spelling"),

@@ -1,0 +1,50 @@
+"""More processes than a machine can use are refused before one is started; stored recipes stay readable anywhere."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from sapool.errors import RecipeError
+from sapool.recipes.reading import read_recipe
+from sapool.runs.machine import check_machine
+from sapool.tasks import dry_run, fit
+
+CORES = os.cpu_count() or 1
+
+
+@pytest.mark.parametrize("setting", ["data.workers", "train.devices"])
+def test_processes(setting: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe("digits", [f"{setting}={8 * CORES + 1}"])
+    for work in (check_machine, fit, dry_run):
+        with pytest.raises(
+            RecipeError, match=rf"{setting}: {8 * CORES + 1} processes .* it has {CORES} cores, so at most"
+        ):
+            work(recipe)
+    assert not list(tmp_path.iterdir())
+    check_machine(read_recipe("digits", [f"{setting}={8 * CORES}"]))
+
+
+def test_detectors() -> None:
+    with pytest.raises(RecipeError, match=r"data\.workers: 4000 processes"):
+        check_machine(read_recipe("ssd-digits", ["data.workers=4000"]))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.workers=1000000",
+        "data.image_size=100000",
+        "train.devices=1000000",
+        "train.nodes=1000000",
+        "train.batch_size=100000000",
+        "train.epochs=100000000",
+        "train.accumulate=100000000",
+    ],
+)
+def test_bounds_of_any_machine(override: str) -> None:
+    name = override.partition("=")[0]
+    with pytest.raises(RecipeError, match=name.replace(".", r"\.")):
+        read_recipe("digits", [override])
