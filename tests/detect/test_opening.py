@@ -24,6 +24,7 @@ def test_a_kept_base_is_the_base(name: str, tmp_path: Path) -> None:
     assert read_literal(tmp_path / KEPT).to_dict() == base.to_dict()
 
 
+@pytest.mark.slow
 def test_a_base_of_ones_own_is_run_once(detection_data: Path, tmp_path: Path) -> None:
     """Trained, opened, evaluated and resumed; the program runs in the first alone, and may have gone since."""
     marks = tmp_path / "marks"
