@@ -26,7 +26,7 @@ def plan(
     budget: int | None = None,
     bands: int | None = None,
     input_by_rows: bool = False,
-    seconds: float = 2.5,
+    seconds: float = 2.0,
 ) -> Schedule:
     """Schedules an unrolled graph (`sapool.cost.unroll.unroll`).
 

@@ -108,7 +108,7 @@ def stream(
     image_size: int | tuple[int, int] | None = None,
     assumptions: Assumptions | None = None,
     input_by_rows: bool = False,
-    seconds: float = 2.5,
+    seconds: float = 2.0,
     check: bool = True,
 ) -> StreamedModel:
     """A model that computes the same in bands of rows, each row once, so that less has to be held at a time.
