@@ -130,8 +130,10 @@ def _convolved(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | Non
 
 
 def _alike(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
-    """The result of an activation."""
-    return torch.empty_like(args[0]) if args and args[0].is_meta and not kwargs.get("inplace") else None
+    """The result of an activation; in place it is the operand."""
+    if not args or not args[0].is_meta:
+        return None
+    return args[0] if kwargs.get("inplace") else torch.empty_like(args[0])
 
 
 def _joined(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
