@@ -84,13 +84,18 @@ def work(model: nn.Module, case: Case, x: Tensor) -> Callable[[], object]:
 def time_ratio(case: Case, batch: int, repeats: int) -> tuple[float, float]:
     """Median seconds of ours and the baseline, run in turn."""
     x = torch.randn(batch, 3, case.size, case.size)
-    subjects = [work(build(name, case), case, x) for name in (case.ours, case.baseline)]
+    ours, baseline = (work(build(name, case), case, x) for name in (case.ours, case.baseline))
+    return in_turn(ours, baseline, repeats)
+
+
+def in_turn(one: Callable[[], object], other: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Median seconds of two calls, taken in turn after one of each."""
     times: tuple[list[float], list[float]] = ([], [])
-    for subject in subjects:
-        subject()
+    one()
+    other()
     for _ in range(repeats):
-        for subject, taken in zip(subjects, times, strict=True):
-            timer = Timer("subject()", globals={"subject": subject}, num_threads=torch.get_num_threads())
+        for call, taken in zip((one, other), times, strict=True):
+            timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
             taken.append(timer.timeit(1).mean)
     return median(times[0]), median(times[1])
 

@@ -7,22 +7,16 @@ what the model's own report says (fp32, streaming attention), divided by the num
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
 
 import matplotlib.pyplot as plt
 import torch
-from torch.utils.benchmark import Timer
 
 import sapool
+from benchmarks.__main__ import in_turn
 from sapool.cost.memory import Assumptions, activation_memory
 
 _SIZES = (64, 96, 128, 192, 256, 320, 384)
 _POOLINGS = ("nlp", "nlp_headfix2", "nlp_headfix2_nowin_reduced", "nlp_headfix2_nowin_reduced0842")
-
-
-def _seconds(model: torch.nn.Module, x: torch.Tensor, repeats: int) -> list[float]:
-    timer = Timer("model(x)", globals={"model": model, "x": x}, num_threads=torch.get_num_threads())
-    return [timer.timeit(1).mean for _ in range(repeats)]
 
 
 def measure(pooling: str, size: int, repeats: int = 5) -> tuple[float, float]:
@@ -30,14 +24,10 @@ def measure(pooling: str, size: int, repeats: int = 5) -> tuple[float, float]:
     x = torch.randn(1, 3, size, size)
     ours = sapool.compile(f"resnet18-{pooling}-1222", image_size=size).eval()
     plain = sapool.compile("resnet18-avgp-1222", image_size=size).eval()
-    times: tuple[list[float], list[float]] = ([], [])
     with torch.no_grad():
-        ours(x), plain(x)
-        for _ in range(repeats):
-            times[0].extend(_seconds(ours, x, 1))
-            times[1].extend(_seconds(plain, x, 1))
+        mine, base = in_turn(lambda: ours(x), lambda: plain(x), repeats)
     memory = activation_memory(ours, ours.plan, Assumptions(dtype="fp32"))
-    return median(times[0]) / median(times[1]), memory.peak / size**2
+    return mine / base, memory.peak / size**2
 
 
 def draw(times: dict[str, list[float]], memory: dict[str, list[float]], path: Path) -> None:

@@ -12,14 +12,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import torch
 from torch import nn
-from torch.utils.benchmark import Timer
 
 import sapool
-from benchmarks.__main__ import resident
+from benchmarks.__main__ import in_turn, resident
 
 
 @dataclass(frozen=True)
@@ -61,16 +59,9 @@ def build(case: Case, *, streamed: bool) -> nn.Module:
 
 def seconds(case: Case, repeats: int) -> tuple[float, float]:
     """Median seconds of the streamed and the plain model, run in turn."""
-    subjects, x = [build(case, streamed=streamed) for streamed in (True, False)], torch.randn(1, 3, *case.size)
-    times: tuple[list[float], list[float]] = ([], [])
+    ours, plain, x = build(case, streamed=True), build(case, streamed=False), torch.randn(1, 3, *case.size)
     with torch.no_grad():
-        for subject in subjects:
-            subject(x)
-        for _ in range(repeats):
-            for subject, taken in zip(subjects, times, strict=True):
-                timer = Timer("subject(x)", globals={"subject": subject, "x": x}, num_threads=torch.get_num_threads())
-                taken.append(timer.timeit(1).mean)
-    return median(times[0]), median(times[1])
+        return in_turn(lambda: ours(x), lambda: plain(x), repeats)
 
 
 def peak(case: Case, *, streamed: bool) -> int:
