@@ -17,7 +17,6 @@ from torch import fx
 
 from sapool.analysis.dataflow import operation
 from sapool.catalogue.backbones import PLACES
-from sapool.cost.arena import lower_bound
 from sapool.cost.comparison import Comparison
 from sapool.diagnostics import Diagnostic
 from sapool.ir.plan import COLUMNS, table
@@ -103,7 +102,7 @@ def show_summary(out: Console, model: CompiledModel, cost: Comparison, streaming
         ("FLOPs (2 per MAC)", 2 * whole.macs, 2 * baseline.macs),
         ("peak activations, bytes", memory.peak, baseline_memory.peak),
         ("arena, bytes", memory.arena, baseline_memory.arena),
-        ("arena's lower bound", lower_bound(memory.buffers), lower_bound(baseline_memory.buffers)),
+        ("arena's lower bound", memory.bound, baseline_memory.bound),
     ]
     if streaming is not None:
         ours, theirs = streaming.lowest, streaming.baseline
@@ -206,7 +205,7 @@ def as_data(
             "assumptions": asdict(memory.assumptions),
             "peak": memory.peak,
             "arena": memory.arena,
-            "arena_bound": lower_bound(memory.buffers),
+            "arena_bound": memory.bound,
             "worst": asdict(memory.worst),
             "unmodified": {"peak": baseline.peak, "arena": baseline.arena},
         },

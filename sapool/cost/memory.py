@@ -18,7 +18,7 @@ from typing import Any
 from torch import fx
 
 from sapool.analysis.shapes import on_meta
-from sapool.cost.arena import Buffer, arena_size
+from sapool.cost.arena import Buffer, arena_size, lower_bound
 from sapool.cost.assumptions import BYTES, Assumptions, assumptions_of
 from sapool.cost.lifetimes import Lifetimes, operation_name
 from sapool.cost.unroll import unroll
@@ -78,6 +78,11 @@ class Memory:
     def peak(self) -> int:
         """Bytes at the peak: no allocation can do with less in this order of execution."""
         return self.worst.total
+
+    @property
+    def bound(self) -> int:
+        """Bytes that no arena for these storages can do with less than."""
+        return lower_bound(self.buffers)
 
 
 def activation_memory(module: fx.GraphModule, plan: Plan, assumptions: Assumptions | None = None) -> Memory:
