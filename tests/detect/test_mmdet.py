@@ -129,7 +129,7 @@ def test_shipped_recipes_compile_without_their_data(name, tmp_path):
         assert config.test_dataloader.dataset.pipeline[1].scale == (1333, 800)
     else:
         assert config.optim_wrapper.optimizer.lr == 0.004
-        assert [hook.type for hook in config.custom_hooks] == ["EMAHook", "PipelineSwitchHook"]
+        assert [hook.type for hook in config.custom_hooks] == ["EMAHook", "PipelineSwitchHook", "DropConfig"]
 
 
 @pytest.mark.parametrize(
