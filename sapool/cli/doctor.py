@@ -11,10 +11,19 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 SUMMARY = "say whether detection will run: versions, clashes, where operators come from"
-PACKAGES = ("torch", "torchvision", "mmcv", "mmcv-lite", "mmengine", "mmdet", "pycocotools")
+# Each module by the distributions that bring it: OpenMMLab's, and those of the fork that goes on with them.
+DISTRIBUTIONS = {
+    "torch": ("torch",),
+    "torchvision": ("torchvision",),
+    "mmcv": ("mmcv-lite", "mmcv", "onedl-mmcv"),
+    "mmengine": ("mmengine", "onedl-mmengine"),
+    "mmdet": ("mmdet", "onedl-mmdetection"),
+    "pycocotools": ("pycocotools",),
+}
+PACKAGES = tuple(name for names in DISTRIBUTIONS.values() for name in names)
 
 INSTALL = 'pip install "sapool[detect]"'
-# What each release of mmdet 3.3 says of itself when it is imported.
+# What each release of mmdet 3.3 says of itself when it is imported; the fork's takes every mmcv from 2.0.0 on.
 MMCV_FROM, MMCV_BEFORE = (2, 0, 0), (2, 2, 0)
 # torchvision 0.N belongs to torch 2.(N - 15).
 APART = 15
@@ -53,7 +62,9 @@ def run(options: argparse.Namespace) -> int:
     from sapool.cli.tables import console, show_table
 
     out = console()
-    rows = [(name, found or "not installed") for name, found in installation.versions.items()]
+    versions = installation.versions
+    missing = _missing(versions)
+    rows = [(name, found or "not installed") for name, found in versions.items() if found or name in missing]
     rows += [(f"mmcv.ops: {name}", where) for name, where in installation.operators]
     show_table(out, ("what", "which"), rows)
     out.print()
@@ -84,18 +95,22 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _missing(versions: dict[str, str | None]) -> list[str]:
+    """The packages that nothing installed stands for: of those that bring a module, the first."""
+    return [names[0] for names in DISTRIBUTIONS.values() if not any(versions[name] for name in names)]
+
+
 def _clashes(versions: dict[str, str | None]) -> Iterator[str]:
-    absent = [name for name in ("mmengine", "mmdet", "pycocotools") if versions[name] is None]
-    if versions["mmcv"] is None and versions["mmcv-lite"] is None:
-        absent.append("mmcv-lite")
-    if absent:
+    found = {module: [name for name in names if versions[name]] for module, names in DISTRIBUTIONS.items()}
+    if absent := _missing(versions):
         yield f"{', '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: {INSTALL}"
-    if versions["mmcv"] and versions["mmcv-lite"]:
-        yield (
-            "mmcv and mmcv-lite are both installed, and overwrite each other's files: pip uninstall mmcv mmcv-lite, "
-            "then install one of them"
-        )
-    mmcv = versions["mmcv"] or versions["mmcv-lite"]
+    for module, names in found.items():
+        if len(names) > 1:
+            yield (
+                f"{' and '.join(names)} are both installed, and overwrite each other's files of {module}: "
+                f"pip uninstall {' '.join(names)}, then install one of them"
+            )
+    mmcv = next((versions[name] for name in found["mmcv"]), None)
     if mmcv and versions["mmdet"] and not MMCV_FROM <= _numbers(mmcv) < MMCV_BEFORE:
         yield f"mmdet {versions['mmdet']} takes mmcv from 2.0.0 on, before 2.2.0, not {mmcv}: {INSTALL}"
     torch, torchvision = (_numbers(versions[name] or "") for name in ("torch", "torchvision"))

@@ -110,12 +110,22 @@ def test_doctor_finds_this_installation_well(capsys):
     assert content["versions"]["mmdet"] == "3.3.0"
 
 
+def test_doctor_takes_the_fork_that_goes_on_with_mmdet(monkeypatch):
+    """Its mmcv is newer than any that mmdet 3.3 takes."""
+    fork = {"onedl-mmcv": "2.3.6", "onedl-mmengine": "0.10.12", "onedl-mmdetection": "3.5.1"}
+    upstream = {"mmcv": None, "mmcv-lite": None, "mmengine": None, "mmdet": None}
+    found = {name: doctor._version(name) for name in doctor.PACKAGES} | upstream | fork
+    assert list(doctor._clashes(found)) == []
+
+
 @pytest.mark.parametrize(
     ("versions", "said"),
     [
         ({"mmdet": None, "mmengine": None}, "mmengine, mmdet are not installed"),
         ({"mmcv-lite": None}, "mmcv-lite is not installed"),
-        ({"mmcv": "2.1.0"}, "mmcv and mmcv-lite are both installed"),
+        ({"mmcv": "2.1.0"}, "mmcv-lite and mmcv are both installed"),
+        ({"onedl-mmdetection": "3.5.1"}, "pip uninstall mmdet onedl-mmdetection, then install one of them"),
+        ({"mmdet": None, "onedl-mmdetection": None}, "mmdet is not installed"),
         ({"mmcv-lite": "2.2.0"}, "before 2.2.0, not 2.2.0"),
         ({"torchvision": "0.21.0"}, "don't belong together"),
     ],
