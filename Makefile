@@ -2,7 +2,7 @@
 PYTHON ?= .venv/bin/python
 TYPES := build/types
 
-.PHONY: help setup test slow lint format types house gate
+.PHONY: help setup test slow lint format types docs pages gate
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -32,6 +32,12 @@ types:  ## types, in place
 	@ln -s "$(CURDIR)/sapoolc.py" $(TYPES)/
 	cd $(TYPES) && $(abspath $(PYTHON)) -m mypy --config-file "$(CURDIR)/pyproject.toml" -p sapool
 	cd $(TYPES) && $(abspath $(PYTHON)) -m mypy --config-file "$(CURDIR)/pyproject.toml" sapoolc.py
+
+docs:  ## the site, in build/site (needs the extra `docs`)
+	$(PYTHON) -m sphinx -W --keep-going -q -b html docs build/site
+
+pages:  ## docs/poolings.md and its picture, made of the catalogue
+	$(PYTHON) docs/poolings.py
 
 gate:  ## everything that has to hold before a change lands
 	.ci/run

@@ -20,6 +20,7 @@ class PoolingType:
     Attributes:
         name: as it is spelled in an architecture string.
         summary: one line for listings.
+        use: when it is the one to take.
         target: `module:class` of the pooling, or "" for `skip`, which pools nothing.
         options: keyword arguments for the class, beside its map's numbers.
         attention: "weight" where attention over the map makes the weight of an average (such kinds take modifiers),
@@ -30,6 +31,7 @@ class PoolingType:
 
     name: str
     summary: str
+    use: str = ""
     target: str = ""
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     attention: Attention = ""
@@ -48,7 +50,14 @@ POOLINGS: Registry[PoolingType] = Registry(
     entry=PoolingType,
     group="sapool.poolings",
     modules=("sapool.poolings",),
-    given=(PoolingType("skip", "no pooling: the backbone's own strided convolution", rank=0),),
+    given=(
+        PoolingType(
+            "skip",
+            "no pooling: the backbone's own strided convolution",
+            use="the baseline of every comparison, and the least memory and arithmetic of all",
+            rank=0,
+        ),
+    ),
 )
 """Every pooling by its name, in the order of listings."""
 
@@ -57,6 +66,7 @@ def register_pooling(
     name: str,
     *,
     summary: str,
+    use: str = "",
     attention: Attention = "",
     options: Mapping[str, object] = MappingProxyType({}),
     source: str = "",
@@ -64,12 +74,13 @@ def register_pooling(
 ) -> Callable[[C], C]:
     """Declares a pooling: decorates a class derived from `sapool.Pooling`.
 
-    The class is built with (channels, stride, **options). With `attention` it also gets `heads` and `embedding`, and
+    The class is built with `(channels, stride, **options)`. With `attention` it also gets `heads` and `embedding`, and
     with "weight" `patch`, `window` and `conv` too, as `sapool.poolings.self_attentive.SelfAttentivePool` takes them.
 
     Args:
         name: how it is spelled in architecture strings.
         summary: one line for listings.
+        use: when it is the one to take, for the documentation.
         attention: whether attention makes the weight of an average or the output; "" for neither.
         options: further keyword arguments for the class.
         source: who published it, where and when.
@@ -78,7 +89,9 @@ def register_pooling(
     Raises:
         ValueError: the name is taken, or can't be one.
     """
-    return POOLINGS.register(name, summary=summary, attention=attention, options=options, source=source, rank=rank)
+    return POOLINGS.register(
+        name, summary=summary, use=use, attention=attention, options=options, source=source, rank=rank
+    )
 
 
 MODIFIERS: Mapping[str, str] = MappingProxyType(

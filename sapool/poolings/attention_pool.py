@@ -9,7 +9,13 @@ from sapool.poolings.attention import Positions, SelfAttention, attend
 from sapool.poolings.base import Pooling
 
 
-@register_pooling("attnpool", summary="attention, then a strided convolution (baseline)", attention="output", rank=5)
+@register_pooling(
+    "attnpool",
+    summary="attention, then a strided convolution (baseline)",
+    use="to tell what attention does as the output from what it does as a weight; on maps of at most some 28x28",
+    attention="output",
+    rank=5,
+)
 class AttentionPool(Pooling):
     """`attnpool`: ReLU(BN(conv s×s stride s of self-attention over embedded pixels)).
 

@@ -12,7 +12,13 @@ from sapool.poolings.self_attentive import SelfAttentivePool
 from sapool.poolings.window import upsample
 
 
-@register_pooling("dfmnlp", summary="nlp on deformably sampled patches", attention="weight", rank=11)
+@register_pooling(
+    "dfmnlp",
+    summary="nlp on deformably sampled patches",
+    use="objects don't keep to the patches' grid, and gathering is cheap where it runs",
+    attention="weight",
+    rank=11,
+)
 class DeformablePool(SelfAttentivePool):
     """`dfmnlp`: tokens are embedded from pixels taken beside their patches, and the weight is moved back.
 

@@ -10,7 +10,13 @@ from sapool.catalogue.poolings import register_pooling
 from sapool.poolings.base import Pooling
 
 
-@register_pooling("gaussian_pool", summary="window mean plus gated deviation", source="Kobayashi, NeurIPS 2019", rank=4)
+@register_pooling(
+    "gaussian_pool",
+    summary="window mean plus gated deviation",
+    use="between average and maximum, decided for each channel and image; batches of two or more in training",
+    source="Kobayashi, NeurIPS 2019",
+    rank=4,
+)
 class GaussianPool(Pooling):
     """`gaussian_pool`: y = μ + softplus(m)·sd; (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
 

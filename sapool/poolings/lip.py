@@ -12,6 +12,7 @@ from sapool.poolings.window import weighted_average
 @register_pooling(
     "lip",
     summary="local importance pooling, weights from a 1x1 convolution",
+    use="a learned weight at little cost, with a memory that streams: it sees one pixel at a time",
     source="Gao, Wang and Wu, ICCV 2019",
     rank=3,
 )

@@ -11,7 +11,13 @@ from sapool.poolings.self_attentive import SelfAttentivePool
 from sapool.poolings.window import upsample
 
 
-@register_pooling("mixp", summary="nlp times a local weight", attention="weight", rank=12)
+@register_pooling(
+    "mixp",
+    summary="nlp times a local weight",
+    use="patches are large (_reduced) and pixels of one patch should still differ",
+    attention="weight",
+    rank=12,
+)
 class MixedPool(SelfAttentivePool):
     """`mixp`: w = exp(σ(BN(conv p×p, padding 'same'))) · w of the pooling it is mixed with, (N, C, H, W)."""
 
@@ -28,6 +34,12 @@ class MixedPool(SelfAttentivePool):
         return local * upsample(super().grid_weight(x, patches), x.shape[-2], x.shape[-1])
 
 
-@register_pooling("dfmixp", summary="dfmnlp times a local weight", attention="weight", rank=13)
+@register_pooling(
+    "dfmixp",
+    summary="dfmnlp times a local weight",
+    use="to have both; the dearest of all",
+    attention="weight",
+    rank=13,
+)
 class DeformableMixedPool(MixedPool, DeformablePool):
     """`dfmixp`: a local weight times that of `dfmnlp`."""

@@ -17,7 +17,12 @@ _SOURCE = "Chen et al., WACV 2023"
 
 
 @register_pooling(
-    "nlp", summary="self-attentive (non-local) pooling, the paper's", attention="weight", source=_SOURCE, rank=10
+    "nlp",
+    summary="self-attentive (non-local) pooling, the paper's",
+    use="downsampling early and hard, at the first stages or as a prepool; _headfix2_nowin_reduced for small devices",
+    attention="weight",
+    source=_SOURCE,
+    rank=10,
 )
 @register_pooling(
     "nlpnoexp", summary="nlp without the exponential", attention="weight", options={"exp": False}, rank=20

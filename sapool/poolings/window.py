@@ -9,7 +9,12 @@ from sapool.catalogue.poolings import register_pooling
 from sapool.poolings.base import Pooling
 
 
-@register_pooling("maxp", summary="max pooling", rank=1)
+@register_pooling(
+    "maxp",
+    summary="max pooling",
+    use="single strong responses matter more than how many there are; costs nothing, and every runtime has it",
+    rank=1,
+)
 class MaxPool(Pooling):
     """`maxp`: the largest value of each window, per channel."""
 
@@ -17,7 +22,12 @@ class MaxPool(Pooling):
         return F.max_pool2d(x, self.stride)
 
 
-@register_pooling("avgp", summary="average pooling", rank=2)
+@register_pooling(
+    "avgp",
+    summary="average pooling",
+    use="the neutral choice without parameters; what every weighted kind is to be compared with",
+    rank=2,
+)
 class AvgPool(Pooling):
     """`avgp`: the mean of each window, per channel."""
 

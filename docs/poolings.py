@@ -1,0 +1,126 @@
+"""Makes `poolings.md` and `poolings.png` of the catalogue, the classes' docstrings and the cost model: `make pages`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+import sapool
+from sapool.catalogue.poolings import POOLINGS, PoolingType
+from sapool.poolings import build
+
+HERE = Path(__file__).parent
+ABLATIONS = 20  # from this rank on a name stands for another with something left out
+# A map on which the picture can tell the kinds apart.
+SIDE, CHANNELS, STRIDE = 16, 8, 4
+TARGET = (1, 2)  # the output pixel whose inputs are drawn
+
+HEAD = """# The poolings
+
+Every pooling of the language maps (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋). This page is made of the catalogue, of the
+classes' docstrings and of the cost model (`make pages`); `sapoolc list poolings` has the same names, and those that
+packages bring. In the formulas A is average pooling with side and stride s, σ the sigmoid, BN batch normalisation, C
+the channels, p a patch's side, d a token's channels.
+
+## Side by side
+
+What one pool costs where stage 2 of ResNet-18 downsamples (128 channels, 56×56 to 28×28), and the peak activation
+memory of `resnet18-<pooling>-1222` at 224×224 in int8, as it stands and streamed.
+
+"""
+
+PICTURE = """
+![What one output pixel depends on](poolings.png)
+
+How strongly one output pixel (its window outlined) depends on each input pixel: the derivative's size, logarithmic,
+of a pool with stride 4 on a 16×16 map with weights drawn at random. Local kinds see their window; attention sees
+everything, a little; with patches (`nlp`, p = 2) in whole patches.
+"""
+
+
+def page() -> str:
+    """The page's text."""
+    kinds = [entry for entry in POOLINGS.values() if entry.rank < 100]
+    rows = [("pooling", "parameters", "MACs", "peak, KiB", "streamed, KiB", "modifiers", "source"), ("---",) * 7]
+    rows += [_row(entry) for entry in kinds if entry.rank < ABLATIONS]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    sections = "".join(section(entry) for entry in kinds if entry.rank < ABLATIONS)
+    ablations = "".join(f"| `{entry.name}` | {entry.summary} |\n" for entry in kinds if entry.rank >= ABLATIONS)
+    return (
+        f"{HEAD}{table}\n{PICTURE}{sections}\n## The ablations of `nlp`\n\n| pooling | what it is |\n| --- | --- |\n"
+        f"{ablations}"
+    )
+
+
+def _row(entry: PoolingType) -> tuple[str, ...]:
+    return (
+        f"[`{entry.name}`](#{entry.name})",
+        *figures(entry),
+        f"{sapool.stream(_model(entry)).schedule.peak / 1024:,.0f}",
+        "yes" if entry.takes_modifiers else "",
+        entry.source,
+    )
+
+
+def figures(entry: PoolingType) -> tuple[str, str, str]:
+    """A pool's parameters and MACs, and its network's peak."""
+    cost = sapool.cost(_model(entry))
+    pool = next((part for part in cost.parts if part.part == "pools.stage2"), None)
+    parameters, macs = (pool.parameters, pool.macs) if pool else (0, 0)
+    return f"{parameters:,}", f"{macs:,}", f"{cost.memory.peak / 1024:,.0f}"
+
+
+def _model(entry: PoolingType) -> sapool.CompiledModel:
+    return sapool.compile(f"resnet18-{entry.name}-1222")
+
+
+def section(entry: PoolingType) -> str:
+    """A kind's heading, formula and use; the formula is what its class says before its arguments."""
+    text = "The stage's own strided convolution, as the backbone was published. Nothing is rewritten but its stride."
+    if entry.target:
+        said = inspect.getdoc(POOLINGS.load(entry.name))
+        assert said is not None, entry.name
+        text = re.split(r"\n(?:Args|Returns|Raises):", said)[0].strip()
+    return f"\n## {entry.name}\n\n{text}\n\n*When*: {entry.use}.\n"
+
+
+def influence(kind: str, patch: int = 1) -> np.ndarray:
+    """|∂y/∂x| of one output pixel, summed over channels, (16, 16); of a pool with random weights."""
+    torch.manual_seed(0)
+    pool = build(kind, CHANNELS, STRIDE, heads=2, patch=patch).eval()
+    for parameter in pool.parameters():
+        torch.nn.init.normal_(parameter, std=0.8)
+    x = torch.rand(1, CHANNELS, SIDE, SIDE, requires_grad=True)
+    y = pool(x)[0, :, TARGET[0], TARGET[1]].sum()
+    (gradient,) = torch.autograd.grad(y, x)
+    return gradient[0].abs().sum(0).numpy()
+
+
+def draw(path: Path) -> None:
+    """Draws a map for each kind that isn't an ablation."""
+    kinds = [(entry.name, 1) for entry in POOLINGS.values() if 0 < entry.rank < ABLATIONS]
+    kinds.insert([name for name, _ in kinds].index("nlp") + 1, ("nlp", 2))
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots(2, (len(kinds) + 1) // 2)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (kind, patch) in zip(axes.flat, kinds, strict=False):
+        seen = np.log10(influence(kind, patch) + 1e-12)
+        image = ax.imshow(seen, vmin=-6, vmax=0, cmap="magma")
+        corner = (TARGET[1] * STRIDE - 0.5, TARGET[0] * STRIDE - 0.5)
+        ax.add_patch(Rectangle(corner, STRIDE, STRIDE, fill=False, edgecolor="cyan", linewidth=1.5))
+        ax.set_title(kind if patch == 1 else f"{kind}, p = {patch}", fontsize=11)
+    bar = figure.colorbar(image, ax=axes, shrink=0.9, ticks=range(-6, 1))
+    bar.ax.set_yticklabels([f"1e{power}" if power else "1" for power in range(-6, 1)])
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    draw(HERE / "poolings.png")
+    (HERE / "poolings.md").write_text(page(), encoding="utf-8")
