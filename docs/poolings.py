@@ -16,7 +16,10 @@ from sapool.catalogue.poolings import POOLINGS, PoolingType
 from sapool.poolings import build
 
 HERE = Path(__file__).parent
-ABLATIONS = 20  # from this rank on a name stands for another with something left out
+_RANKED = [entry for entry in POOLINGS.values() if entry.rank < 100]  # ours; packages' come behind
+_NLP_ABLATIONS = 20  # from this rank on a name stands for `nlp` with something left out
+KINDS = [entry for entry in _RANKED if entry.rank < _NLP_ABLATIONS]
+ABLATIONS = [entry for entry in _RANKED if entry.rank >= _NLP_ABLATIONS]
 # A map on which the picture can tell the kinds apart.
 SIDE, CHANNELS, STRIDE = 16, 8, 4
 TARGET = (1, 2)  # the output pixel whose inputs are drawn
@@ -46,12 +49,11 @@ everything, a little; with patches (`nlp`, p = 2) in whole patches.
 
 def page() -> str:
     """The page's text."""
-    kinds = [entry for entry in POOLINGS.values() if entry.rank < 100]
     rows = [("pooling", "parameters", "MACs", "peak, KiB", "streamed, KiB", "modifiers", "source"), ("---",) * 7]
-    rows += [_row(entry) for entry in kinds if entry.rank < ABLATIONS]
+    rows += [_row(entry) for entry in KINDS]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    sections = "".join(section(entry) for entry in kinds if entry.rank < ABLATIONS)
-    ablations = "".join(f"| `{entry.name}` | {entry.summary} |\n" for entry in kinds if entry.rank >= ABLATIONS)
+    sections = "".join(map(section, KINDS))
+    ablations = "".join(f"| `{entry.name}` | {entry.summary} |\n" for entry in ABLATIONS)
     return (
         f"{HEAD}{table}\n{PICTURE}{sections}\n## The ablations of `nlp`\n\n| pooling | what it is |\n| --- | --- |\n"
         f"{ablations}"
@@ -59,25 +61,27 @@ def page() -> str:
 
 
 def _row(entry: PoolingType) -> tuple[str, ...]:
+    model = network(entry.name)
     return (
         f"[`{entry.name}`](#{entry.name})",
-        *figures(entry),
-        f"{sapool.stream(_model(entry)).schedule.peak / 1024:,.0f}",
+        *figures(model),
+        f"{sapool.stream(model).schedule.peak / 1024:,.0f}",
         "yes" if entry.takes_modifiers else "",
         entry.source,
     )
 
 
-def figures(entry: PoolingType) -> tuple[str, str, str]:
+def network(kind: str) -> sapool.CompiledModel:
+    """The network that a row of the table is about."""
+    return sapool.compile(f"resnet18-{kind}-1222")
+
+
+def figures(model: sapool.CompiledModel) -> tuple[str, str, str]:
     """A pool's parameters and MACs, and its network's peak."""
-    cost = sapool.cost(_model(entry))
+    cost = sapool.cost(model)
     pool = next((part for part in cost.parts if part.part == "pools.stage2"), None)
     parameters, macs = (pool.parameters, pool.macs) if pool else (0, 0)
     return f"{parameters:,}", f"{macs:,}", f"{cost.memory.peak / 1024:,.0f}"
-
-
-def _model(entry: PoolingType) -> sapool.CompiledModel:
-    return sapool.compile(f"resnet18-{entry.name}-1222")
 
 
 def section(entry: PoolingType) -> str:
@@ -104,7 +108,7 @@ def influence(kind: str, patch: int = 1) -> np.ndarray:
 
 def draw(path: Path) -> None:
     """Draws a map for each kind that isn't an ablation."""
-    kinds = [(entry.name, 1) for entry in POOLINGS.values() if 0 < entry.rank < ABLATIONS]
+    kinds = [(entry.name, 1) for entry in KINDS if entry.target]
     kinds.insert([name for name, _ in kinds].index("nlp") + 1, ("nlp", 2))
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(2, (len(kinds) + 1) // 2)

@@ -19,6 +19,7 @@ import sapoolc
 from sapool.catalogue.backbones import BACKBONES, PLACES
 from sapool.catalogue.poolings import MODIFIERS, POOLINGS
 from sapool.recipes import names
+from tests.fences import blocks
 
 FILE = Path(__file__).resolve().parents[1] / "README.md"
 README = FILE.read_text(encoding="utf-8")
@@ -26,11 +27,6 @@ README = FILE.read_text(encoding="utf-8")
 
 def section(title: str) -> str:
     return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def blocks(text: str, language: str = "") -> list[str]:
-    """The fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def stripped(text: str) -> list[str]:
