@@ -34,6 +34,7 @@ ORDER = [
     {"export"},
     {"prune"},
     {"runs"},
+    {"training"},
     {"classify", "detect"},
     {"tasks"},
     {"study"},

@@ -10,12 +10,12 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from sapool.classify.data.module import DataModule
-from sapool.classify.training.module import Classification, build_model
-from sapool.classify.training.trainer import make_dry_trainer, quiet_lightning
+from sapool.classify.module import Classification, build_model
 from sapool.cost.comparison import compare
 from sapool.diagnostics import diagnose, unacknowledged
 from sapool.recipes.settings import Recipe
 from sapool.runs.results import DryRun, Table
+from sapool.training.trainer import make_dry_trainer, quiet_lightning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ def dry_run(recipe: Recipe) -> ClassifierDryRun:
         model = build_model(recipe, len(data.classes))
         cost = compare(model)
         diagnostics = unacknowledged(diagnose(model, cost), recipe.acknowledge)
-        make_dry_trainer(recipe, [watch]).fit(Classification(model, recipe), datamodule=data)
+        make_dry_trainer(recipe.train, [watch]).fit(Classification(model, recipe), datamodule=data)
         return ClassifierDryRun(
             seconds=watch.training,
             steps=len(data.train_dataloader()),

@@ -12,13 +12,13 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from sapool.classify.data.loading import Batch
 from sapool.classify.data.module import DataModule
-from sapool.classify.training.trainer import quiet_lightning
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
 from sapool.runs.outputs import save_figure, save_json
 from sapool.runs.progress import Progress
 from sapool.runs.protocol import Run
 from sapool.runs.results import Evaluation, Table
+from sapool.training.trainer import quiet_lightning
 
 TOP = 5
 

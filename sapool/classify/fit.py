@@ -22,14 +22,9 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from sapool.classify import history
-from sapool.classify.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint, load_into
 from sapool.classify.data.module import DataModule
+from sapool.classify.module import SELECTION_NAMES, Classification, build_model
 from sapool.classify.published import PRACTICE, compare_with_published
-from sapool.classify.training.callbacks import CheckpointCallback
-from sapool.classify.training.module import SELECTION_NAMES, Classification, build_model
-from sapool.classify.training.temperature import fold_temperature
-from sapool.classify.training.trainer import make_trainer, quiet_lightning
 from sapool.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel
 from sapool.model_file import save
@@ -39,6 +34,11 @@ from sapool.runs.folder import RunFolder, is_main
 from sapool.runs.outputs import save_json
 from sapool.runs.progress import Progress
 from sapool.runs.results import Fit
+from sapool.training import history
+from sapool.training.callbacks import CheckpointCallback
+from sapool.training.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint, load_into
+from sapool.training.temperature import fold_temperature
+from sapool.training.trainer import make_trainer, quiet_lightning
 
 
 class ClassifierFit(Fit):
@@ -84,7 +84,13 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
         if is_main():
             folder.begin(recipe)
             _announce(recipe, path, model, progress)
-        checkpoints = CheckpointCallback(path, recipe, data.classes)
+        checkpoints = CheckpointCallback(
+            path,
+            recipe,
+            data.classes,
+            accumulate=recipe.train.accumulate,
+            every=recipe.train.checkpoint_every,
+        )
         best = ModelCheckpoint(
             path,
             Path(BEST).stem,
@@ -94,7 +100,7 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
             enable_version_counter=False,
         )
         trainer = make_trainer(
-            recipe, path, progress, [best, checkpoints], first_step=last["global_step"] if last else 0
+            recipe.train, path, progress, [best, checkpoints], first_step=last["global_step"] if last else 0
         )
         resumed, last = None if last is None else path / LAST, None  # which holds as much memory as the weights
         training = _Training(Classification(model, recipe), data, trainer, best)

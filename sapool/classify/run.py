@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from sapool.classify.checkpoints import BEST, best_checkpoint, load_into
 from sapool.classify.data import transforms
 from sapool.errors import InputError
 from sapool.model import CompiledModel
@@ -17,6 +16,7 @@ from sapool.runs.networks import compile_network
 from sapool.runs.progress import Progress
 from sapool.runs.protocol import Images, Run
 from sapool.runs.results import Evaluation, Heatmaps, Predictions, Table
+from sapool.training.checkpoints import BEST, best_checkpoint, load_into
 
 _BATCH = 32
 

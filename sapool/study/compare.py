@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from sapool.classify.checkpoints import best_checkpoint, narrow_like
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
 from sapool.errors import InputError, RecipeError
@@ -20,6 +19,7 @@ from sapool.runs.folder import recipe_of
 from sapool.runs.networks import compile_network
 from sapool.runs.outputs import save_figure
 from sapool.runs.results import Result, Table
+from sapool.training.checkpoints import best_checkpoint, narrow_like
 
 COSTS = {"parameters": "parameters", "macs": "MACs", "peak_bytes": "peak activations, bytes (int8, one image)"}
 

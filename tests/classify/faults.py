@@ -12,8 +12,8 @@ import sys
 
 import torch
 
-from sapool.classify.training.callbacks import SeedPerStep
 from sapool.cli.main import main
+from sapool.training.callbacks import SeedPerStep
 
 
 def plant(what: str, epoch: int, batch: int) -> None:

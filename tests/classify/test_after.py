@@ -14,11 +14,11 @@ from PIL import Image
 
 import sapool
 from sapool.classify.heatmap import grad_cam, sheet
-from sapool.classify.training.optimizers import make_schedule
-from sapool.classify.training.temperature import fold_temperature
 from sapool.poolings.dynamic import KernelAttention
 from sapool.recipes.settings import Schedule
 from sapool.runs.sheets import pool_weights
+from sapool.training.optimizers import make_schedule
+from sapool.training.temperature import fold_temperature
 from tests.classify.support import FASHION, SHORT, checkpoint, train
 from tests.commands import sapoolc
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sapool.classify.checkpoints import read_run_checkpoint
-from sapool.classify.training.checkpoint_io import WholeFileCheckpointIO
 from sapool.errors import RecipeError, WeightsError, WorkError
 from sapool.recipes.reading import read_recipe
 from sapool.runs.folder import make
+from sapool.training.checkpoint_io import WholeFileCheckpointIO
+from sapool.training.checkpoints import read_run_checkpoint
 from tests.classify.support import checkpoint, differences, train, train_apart
 from tests.commands import sapoolc
 

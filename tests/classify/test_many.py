@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
-from sapool.classify.training.sync_norm import CPUSync, CPUSyncBatchNorm
+from sapool.training.sync_norm import CPUSync, CPUSyncBatchNorm
 from tests.classify.support import checkpoint, differences
 from tests.commands import ENVIRONMENT, ROOT
 

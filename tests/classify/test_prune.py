@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import sapool
+from sapool.classify.module import build_model
 from sapool.classify.prune import prune_run
-from sapool.classify.training.module import build_model
 from sapool.errors import InputError, RecipeError
 from sapool.prune.search import _narrowed, _state
 from sapool.prune.selection import select

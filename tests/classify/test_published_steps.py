@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sapool.classify.training.optimizers import make_optimizer, make_schedule
 from sapool.recipes.reading import read_recipe
 from sapool.recipes.settings import Recipe
+from sapool.training.optimizers import make_optimizer, make_schedule
 
 STEPS = 10
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a classifier's run: Lightning's, marked as a run's own, and checked before they are used."""
+"""The checkpoints of a run on Lightning: marked as a run's own, and checked before they are used."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from sapool.classify.training.temperature import set_temperature, temperature_of
 from sapool.errors import InputError, WeightsError
 from sapool.model import CompiledModel
-from sapool.recipes.settings import Recipe
+from sapool.recipes.settings import NetworkRecipe
+from sapool.training.temperature import set_temperature, temperature_of
 from sapool.weights.files import read_checkpoint
 from sapool.weights.narrowing import Shapes
 
@@ -18,7 +18,7 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 _FORMAT = "sapool-run-1"
 
 
-def mark(recipe: Recipe, classes: tuple[str, ...], model: nn.Module) -> dict[str, Any]:
+def mark(recipe: NetworkRecipe, classes: tuple[str, ...], model: nn.Module) -> dict[str, Any]:
     """What a run adds to Lightning's checkpoint, under the key `sapool`."""
     return {
         "format": _FORMAT,
@@ -36,7 +36,7 @@ def _shapes_of(model: nn.Module) -> Shapes:
     return (compiled.origin.shapes if compiled is not None else None) or {}
 
 
-def read_run_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
+def read_run_checkpoint(path: Path, recipe: NetworkRecipe) -> dict[str, Any]:
     """A checkpoint of a recipe's run.
 
     Raises:
@@ -60,7 +60,7 @@ def read_run_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
     return content
 
 
-def last_checkpoint(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
+def last_checkpoint(folder: Path, recipe: NetworkRecipe) -> dict[str, Any] | None:
     """The checkpoint to go on from, or None where the run ended before its first.
 
     Raises:
@@ -70,7 +70,7 @@ def last_checkpoint(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
     return read_run_checkpoint(last, recipe) if last.exists() else None
 
 
-def best_checkpoint(folder: Path, recipe: Recipe) -> dict[str, Any]:
+def best_checkpoint(folder: Path, recipe: NetworkRecipe) -> dict[str, Any]:
     """The checkpoint of the best epoch.
 
     Raises:

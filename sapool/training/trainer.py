@@ -15,12 +15,12 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, LearningRa
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import SimpleProfiler
 
-from sapool.classify.training.callbacks import EpochReporter, SeedPerStep
-from sapool.classify.training.checkpoint_io import WholeFileCheckpointIO
-from sapool.classify.training.sync_norm import CPUSync
-from sapool.classify.training.temperature import TemperatureAnnealing
-from sapool.recipes.settings import Recipe, Train
+from sapool.recipes.settings import Train
 from sapool.runs.progress import Progress
+from sapool.training.callbacks import EpochReporter, SeedPerStep
+from sapool.training.checkpoint_io import WholeFileCheckpointIO
+from sapool.training.sync_norm import CPUSync
+from sapool.training.temperature import TemperatureAnnealing
 
 # What Lightning warns of that isn't so here, or isn't to be changed.
 _WARNINGS = (
@@ -37,18 +37,17 @@ _WARNINGS = (
 
 
 def make_trainer(
-    recipe: Recipe, folder: Path, progress: Progress, callbacks: Sequence[Callback], *, first_step: int = 0
+    settings: Train, folder: Path, progress: Progress, callbacks: Sequence[Callback], *, first_step: int = 0
 ) -> L.Trainer:
     """The trainer of a run.
 
     Args:
-        recipe: its settings.
+        settings: the recipe's.
         folder: where it logs to.
         progress: hears of each epoch, unless there is a progress bar.
         callbacks: beside those that every training has.
         first_step: the step it goes on from.
     """
-    settings = recipe.train
     return L.Trainer(
         **_settings(settings),
         callbacks=[
@@ -69,11 +68,11 @@ def make_trainer(
     )
 
 
-def make_dry_trainer(recipe: Recipe, callbacks: Sequence[Callback]) -> L.Trainer:
+def make_dry_trainer(settings: Train, callbacks: Sequence[Callback]) -> L.Trainer:
     """A trainer that keeps nothing and stops after two batches."""
     return L.Trainer(
-        **_settings(recipe.train),
-        callbacks=[*_callbacks(recipe.train), *callbacks],
+        **_settings(settings),
+        callbacks=[*_callbacks(settings), *callbacks],
         fast_dev_run=2,
         enable_progress_bar=False,
     )

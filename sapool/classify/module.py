@@ -11,16 +11,16 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from sapool.classify.checkpoints import narrow_like
 from sapool.classify.data.loading import Batch
 from sapool.classify.data.transforms import mixing
-from sapool.classify.training.optimizers import make_optimizer, make_schedule
 from sapool.errors import InputError
 from sapool.model import CompiledModel
 from sapool.model_file import load_pruned
 from sapool.recipes.settings import Recipe
 from sapool.runs.failures import loss_is_no_number
 from sapool.runs.networks import compile_network
+from sapool.training.checkpoints import narrow_like
+from sapool.training.optimizers import make_optimizer, make_schedule
 
 SELECTION_NAMES = {"val": "val", "test": "selected_on_test"}
 """How metrics of the images that choose the best epoch are called. Those chosen on the test set say so."""

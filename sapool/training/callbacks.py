@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
-from sapool.classify.checkpoints import LAST, mark
-from sapool.recipes.settings import Recipe
+from sapool.recipes.settings import NetworkRecipe
 from sapool.runs.progress import Progress
+from sapool.training.checkpoints import LAST, mark
 
 
 class SeedPerStep(Callback):
@@ -44,13 +44,23 @@ class CheckpointCallback(Checkpoint):
 
     The first Ctrl-C (or SIGTERM) lets the step finish, saves and stops; the second stops at once.
 
+    Args:
+        folder: the run's.
+        recipe: what is trained.
+        classes: names, by label.
+        accumulate: batches whose gradients make one step.
+        every: steps between checkpoints inside an epoch, or None.
+
     Attributes:
         stopped: by which signal training was ended, or None.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self, folder: Path, recipe: NetworkRecipe, classes: tuple[str, ...], *, accumulate: int, every: int | None
+    ) -> None:
         super().__init__()
         self.path, self.recipe, self.classes = folder / LAST, recipe, classes
+        self.accumulate, self.every = accumulate, every
         self.stopped: signal.Signals | None = None
         self._wanted: signal.Signals | None = None
         self._before: Any = None
@@ -76,11 +86,10 @@ class CheckpointCallback(Checkpoint):
         done = batch_idx + 1
         # Between accumulated batches there are gradients that no checkpoint holds, and the epoch's last batch is
         # followed by a checkpoint anyway.
-        if done % self.recipe.train.accumulate or done >= trainer.num_training_batches:
+        if done % self.accumulate or done >= trainer.num_training_batches:
             return
         stop = self._stop(trainer)
-        every = self.recipe.train.checkpoint_every
-        if stop or (every and trainer.global_step % every == 0):
+        if stop or (self.every and trainer.global_step % self.every == 0):
             self._save(trainer)
         if stop:
             self._end(trainer)
