@@ -51,8 +51,9 @@ def run(options: argparse.Namespace) -> int:
     assumed = assumptions(options)
     board = DEVICES.find(options.device) if options.device else None
     model = opened(options, real=written is not None and written.weights)
+    from sapool.cli.console import console
     from sapool.cli.memory import unfit
-    from sapool.cli.tables import as_data, console, show_diagnostics, show_summary, thousands
+    from sapool.cli.tables import as_data, show_diagnostics, show_summary, thousands
     from sapool.cost.assumptions import BYTES
     from sapool.cost.comparison import compare
     from sapool.cost.flops import parts_of
@@ -115,7 +116,7 @@ def _write_config(recipe: DetectionRecipe, options: argparse.Namespace) -> int:
             "a detector's recipe is compiled to a config of mmdet: name it with -o, for instance -o config.py"
         )
     check_config_name(options.output)
-    from sapool.cli.tables import console, show_report
+    from sapool.cli.console import console, show_report
     from sapool.detect.dry_run import bind_recipe
 
     bound, out = bind_recipe(recipe), console()

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"runs": installation.runs, **asdict(installation)}, indent=2))
         return code
-    from sapool.cli.tables import console, show_table
+    from sapool.cli.console import console, show_table
 
     out = console()
     versions = installation.versions

@@ -42,15 +42,9 @@ def run(options: argparse.Namespace) -> int:
         return _show_passes(options)
     assumed = assumptions(options)
     model = opened(options)
+    from sapool.cli.console import console
     from sapool.cli.memory import show_schedule, show_timeline
-    from sapool.cli.tables import (
-        as_data,
-        console,
-        show_diagnostics,
-        show_nodes,
-        show_rewrites,
-        show_summary,
-    )
+    from sapool.cli.tables import as_data, show_diagnostics, show_nodes, show_rewrites, show_summary
     from sapool.cost.comparison import compare
     from sapool.diagnostics import diagnose
     from sapool.schedule.streaming import Streaming
@@ -91,7 +85,8 @@ def _inspect_backbone(options: argparse.Namespace) -> int:
         raise InputError(f"there is no backbone '{options.text}' (sapoolc list backbones).{hint}")
     from dataclasses import asdict
 
-    from sapool.cli.tables import console, show_survey
+    from sapool.cli.console import console
+    from sapool.cli.tables import show_survey
     from sapool.planning import survey as measure
 
     survey = measure(options.text)
@@ -108,7 +103,8 @@ def _show_passes(options: argparse.Namespace) -> int:
 
     if options.after:
         check_passes([options.after])
-    from sapool.cli.tables import console, nodes, show_nodes
+    from sapool.cli.console import console
+    from sapool.cli.tables import nodes, show_nodes
 
     out, shown = console(), []
 

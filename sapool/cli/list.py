@@ -30,6 +30,12 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2))
         return 0
+    from sapool.cli.console import console, show_table
+
+    out = console()
+    if out.is_terminal:
+        show_table(out, columns, rows, spare=("source",))
+        return 0
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
     for row in [columns, *rows]:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
-from sapool.cli.tables import show_table, thousands
+from sapool.cli.console import show_table
+from sapool.cli.tables import thousands
 from sapool.cost.budget import to_blame
 from sapool.cost.lifetimes import operation_name
 from sapool.cost.memory import Memory
@@ -19,10 +21,8 @@ from sapool.schedule.streaming import Streaming
 def show_timeline(out: Console, memory: Memory) -> None:
     """What is held while each operation runs."""
     most = memory.peak
-    rows = [
-        (step.part, step.operation, thousands(step.total), "#" * round(40 * step.total / most)) for step in memory.steps
-    ]
-    show_table(out, ("part", "operation", "bytes", "of the peak"), rows, title=f"timeline ({memory.assumptions})")
+    rows = [(step.part, step.operation, thousands(step.total), step.total / most) for step in memory.steps]
+    _show_bars(out, ("part", "operation", "bytes", "of the peak"), rows, title=f"timeline ({memory.assumptions})")
 
 
 def show_schedule(out: Console, schedule: Schedule) -> None:
@@ -38,13 +38,24 @@ def show_schedule(out: Console, schedule: Schedule) -> None:
             operation_name(operations[number].nodes[0]),
             thousands(worst[number][0]),
             thousands(worst[number][1]),
-            "#" * round(40 * worst[number][1] / schedule.peak),
+            worst[number][1] / schedule.peak,
         )
         for number in schedule.order
         if number in worst
     ]
     title = f"timeline ({schedule.assumptions}; {schedule})"
-    show_table(out, ("part", "operation", "times", "bytes at most", "of the peak"), rows, title=title)
+    _show_bars(out, ("part", "operation", "times", "bytes at most", "of the peak"), rows, title=title)
+
+
+def _show_bars(out: Console, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, title: str) -> None:
+    """A table whose last column is a part of the whole, drawn as long as there is room."""
+    widths = [max(map(len, cells)) for cells in zip(columns[:-1], *(row[:-1] for row in rows), strict=True)]
+    longest = min(_LONGEST, max(_SHORTEST, out.width - sum(widths) - 2 * len(widths)))
+    drawn = [(*row[:-1], "#" * round(longest * row[-1])) for row in rows]
+    show_table(out, columns, drawn, title=title)
+
+
+_LONGEST, _SHORTEST = 40, 10
 
 
 def unfit(streaming: Streaming, budget: int | None, verdict: Verdict | None, parts: Mapping[str, str]) -> int:

@@ -1,82 +1,26 @@
-"""What people read: tables of plans, costs, rewrites and nodes. Rich on a terminal, plain aligned lines elsewhere."""
+"""What people read: tables of plans, costs, rewrites and nodes."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.measure import Measurement
-from rich.table import Table as Grid
+from rich.text import Text
 from torch import fx
 
 from sapool.analysis.dataflow import operation
 from sapool.catalogue.backbones import PLACES
+from sapool.cli.console import show_table
 from sapool.cost.comparison import Comparison
 from sapool.diagnostics import Diagnostic
-from sapool.ir.plan import COLUMNS, table
+from sapool.ir.plan import COLUMNS, Plan, table
 from sapool.ir.survey import Strides, Survey
 from sapool.model import CompiledModel
 from sapool.planning import edits
-from sapool.runs.results import Table
 from sapool.schedule.streaming import Streaming
-
-
-class _Output(Console):
-    """A console that leaves a closed pipe to the command line, which ends quietly."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Standard output (or error): coloured on a terminal, plain and never wrapped where a program reads."""
-    # The stream of this moment: an engine that works meanwhile may put another in its place.
-    file = sys.stderr if stderr else sys.stdout
-    out = _Output(file=file, highlight=False, emoji=False)
-    return out if out.is_terminal else _Output(file=file, highlight=False, emoji=False, width=_ENDLESS, no_color=True)
-
-
-_ENDLESS = 100_000
-
-
-def show_table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
-    """Prints a table; numbers are aligned to the right."""
-    plain = not out.is_terminal
-    rows = [[str(cell) for cell in row] for row in rows]
-    grid = Grid(box=None if plain else SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, column in enumerate(columns):
-        numeric = any(row[index] for row in rows) and all(_numeric(row[index]) for row in rows)
-        grid.add_column(column, justify="right" if numeric else "left")
-    for row in rows:
-        grid.add_row(*(escape(cell) for cell in row))
-    if title:
-        out.print(title, style=None if plain else "bold")
-    # At its natural width: a terminal that is too narrow breaks lines more readably than a table breaks words.
-    fitted, natural = out.width, Measurement.get(out, out.options.update(width=_ENDLESS), grid).maximum
-    out.width = max(fitted, natural)
-    out.print(grid, crop=False)
-    out.width = fitted
-
-
-def show_report(out: Console, report: Iterable[Table | str]) -> None:
-    """Prints tables and paragraphs with a blank line between them."""
-    for number, block in enumerate(report):
-        if number:
-            out.print()
-        if isinstance(block, Table):
-            show_table(out, block.columns, block.rows, title=block.title)
-        else:
-            out.print(block, markup=False)
-
-
-def _numeric(cell: str) -> bool:
-    return not cell or cell[0].isdigit()
 
 
 def show_summary(out: Console, model: CompiledModel, cost: Comparison, streaming: Streaming | None = None) -> None:
@@ -91,7 +35,7 @@ def show_summary(out: Console, model: CompiledModel, cost: Comparison, streaming
         out.print(f"edited: {edit}", markup=False)
     if changes:
         out.print()
-    show_table(out, COLUMNS, table(plan), title="plan")
+    show_plan(out, plan)
     out.print()
     rows = [(part.part, thousands(part.parameters), thousands(part.macs)) for part in cost.parts]
     show_table(out, ("part", "parameters", "MACs"), rows, title="cost of the parts, for one image")
@@ -125,6 +69,18 @@ def show_summary(out: Console, model: CompiledModel, cost: Comparison, streaming
         out.print(f"streamed: {lowest}; {by_order}", markup=False)
     if model.transfer is not None:
         out.print(f"weights: {model.transfer}", markup=False)
+
+
+def show_plan(out: Console, plan: Plan) -> None:
+    """The plan's sites; those that are rewritten stand out."""
+    rows = [
+        [Text(cell, _REWRITTEN[site.action]) for cell in row] for site, row in zip(plan.sites, table(plan), strict=True)
+    ]
+    show_table(out, COLUMNS, rows, title="plan", spare=("embedding", "window", "patch", "heads"))
+
+
+# How a terminal shows what is done at a site.
+_REWRITTEN = {"pool": "cyan", "stride": "yellow", "keep": ""}
 
 
 def show_survey(out: Console, name: str, survey: Survey) -> None:
@@ -165,7 +121,8 @@ def show_rewrites(out: Console, model: CompiledModel) -> None:
 def show_nodes(out: Console, graph: fx.GraphModule, *, title: str = "nodes") -> None:
     """The graph's nodes in order."""
     rows = [tuple(node.values()) for node in nodes(graph)]
-    show_table(out, ("node", "operation", "target", "arguments", "rule", "site"), rows, title=title)
+    columns = ("node", "operation", "target", "arguments", "rule", "site")
+    show_table(out, columns, rows, title=title, spare=("site", "rule"))
 
 
 def nodes(graph: fx.GraphModule) -> list[dict[str, str]]:
@@ -233,6 +190,7 @@ def thousands(number: int) -> str:
     return f"{number:,}"
 
 
-def ratio(value: float, base: float) -> str:
-    """A value in units of another, `1.21x`."""
-    return f"{value / base:.2f}x"
+def ratio(value: float, base: float) -> Text:
+    """A value in units of another, `1.21x`; green where it is less on a terminal, red where it is more."""
+    shown = f"{value / base:.2f}"
+    return Text(f"{shown}x", "" if shown == "1.00" else "green" if value < base else "red")

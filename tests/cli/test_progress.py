@@ -7,8 +7,8 @@ import io
 
 import pytest
 
+from sapool.cli.console import console, show_report
 from sapool.cli.runs.progress import ConsoleProgress
-from sapool.cli.tables import console, show_report
 from sapool.diagnostics import Diagnostic
 from sapool.runs.results import Table
 

@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
 
     for folder in options.runs:
         recipe_of(folder)  # one that holds no run is answered before torch is loaded
-    from sapool.cli.tables import console, show_report
+    from sapool.cli.console import console, show_report
     from sapool.study.compare import compare
 
     comparison = compare(options.runs)

@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> int:
     from sapool.tasks import open_run
 
     opened = open_run(options.run)
+    from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
-    from sapool.cli.tables import console, show_report
 
     evaluation = opened.evaluate(None if options.json else ConsoleProgress())
     if options.json:
@@ -59,7 +59,7 @@ def _measure(options: argparse.Namespace) -> int:
     if not is_model_file(options.run):
         parse(options.run)
     from sapool.classify.measure import measure
-    from sapool.cli.tables import console, show_report
+    from sapool.cli.console import console, show_report
 
     names = ("weights", "root", "image_size", "dialect")
     measured = measure(options.run, options.data, **{name: getattr(options, name) for name in names})

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     heatmaps = open_run(options.run).heatmap(
         options.images, label=options.label, threshold=options.threshold, output=options.output
     )
-    from sapool.cli.tables import console, show_report
+    from sapool.cli.console import console, show_report
 
     show_report(console(), heatmaps.report())
     return 0

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         threshold=options.threshold,
         output=options.output or opened.path / "predictions",
     )
-    from sapool.cli.tables import console, show_report
+    from sapool.cli.console import console, show_report
 
     if options.json:
         print(json.dumps(predictions.as_data(), indent=2))

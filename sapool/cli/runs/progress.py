@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sapool.cli.tables import console, show_diagnostics
+from sapool.cli.console import console
+from sapool.cli.tables import show_diagnostics
 from sapool.diagnostics import Diagnostic
 from sapool.runs.progress import Progress
 

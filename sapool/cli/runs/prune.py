@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
         return _prune_file(options, target)
     recipe_of(options.run)  # one that holds no run is answered before torch is loaded
     from sapool.classify.prune import finetune, prune_run
+    from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
-    from sapool.cli.tables import console, show_report
 
     pruning = prune_run(options.run, output=options.output, **target)
     if not options.json:
@@ -70,7 +70,7 @@ def _prune_file(options: argparse.Namespace, target: dict[str, object]) -> int:
     if not options.output:
         raise InputError("where to? Name the pruned model's file with -o, for instance -o pruned.pt")
     from sapool.classify.prune import Pruning
-    from sapool.cli.tables import console, show_report
+    from sapool.cli.console import console, show_report
     from sapool.model_file import load, save
     from sapool.prune.search import prune
 

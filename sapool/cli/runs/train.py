@@ -68,8 +68,8 @@ def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
     from sapool.tasks import task_of
 
     folder = RunFolder.choose(recipe, options.run_dir, resume=options.resume)  # before torch is loaded
+    from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
-    from sapool.cli.tables import console, show_report
 
     fit = task_of(recipe).fit(recipe, folder, ConsoleProgress())
     if fit.stopped is None:
@@ -87,7 +87,8 @@ def _dry_run(recipe: AnyRecipe, options: argparse.Namespace) -> int:
     from sapool.tasks import dry_run
 
     result = dry_run(recipe)
-    from sapool.cli.tables import console, show_diagnostics, show_report, show_summary
+    from sapool.cli.console import console, show_report
+    from sapool.cli.tables import show_diagnostics, show_summary
 
     out = console()
     if result.model is not None and result.cost is not None:
