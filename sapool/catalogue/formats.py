@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sapool.catalogue.registry import Registry
-from sapool.errors import InputError
+from sapool.errors import InputError, require_extra
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,8 +21,13 @@ class Format:
         name: of the format.
         suffixes: of its files.
         summary: what such a file holds, for help texts.
-        target: `module:function` that writes one, given a model and a path.
+        target: `module:function` that writes one, given a model and a path; of a format that `runs`, also
+            `calibration=` and `preparation=`, and it returns a `sapool.export.verification.Verification`.
         weights: whether a file holds weights, so that the model must have some.
+        runs: whether a file is a network that a runtime runs, so that it is verified before it is left.
+        calibrated: whether writing one needs images whose ranges integers are fitted to.
+        extra: of this project, which its packages come with; "" where it needs none.
+        packages: as they are imported.
         rank: where it stands in listings.
     """
 
@@ -31,7 +36,20 @@ class Format:
     summary: str
     target: str
     weights: bool = False
+    runs: bool = False
+    calibrated: bool = False
+    extra: str = ""
+    packages: tuple[str, ...] = ()
     rank: int = 100
+
+    def check_installed(self) -> None:
+        """Makes sure that what writes such files is installed; imports nothing of it.
+
+        Raises:
+            MissingExtraError: it isn't.
+        """
+        if self.extra:
+            require_extra(self.extra, f"writing {self.suffixes[0]}", self.packages)
 
 
 FORMATS: Registry[Format] = Registry(
@@ -41,7 +59,16 @@ FORMATS: Registry[Format] = Registry(
 
 
 def register_format(
-    name: str, *, suffixes: tuple[str, ...], summary: str, weights: bool = False, rank: int = 100
+    name: str,
+    *,
+    suffixes: tuple[str, ...],
+    summary: str,
+    weights: bool = False,
+    runs: bool = False,
+    calibrated: bool = False,
+    extra: str = "",
+    packages: tuple[str, ...] = (),
+    rank: int = 100,
 ) -> Callable[[F], F]:
     """Declares a file format: decorates a function that writes a model to a path.
 
@@ -50,12 +77,26 @@ def register_format(
         suffixes: of its files; the longest that fits a file's name decides.
         summary: what such a file holds.
         weights: whether a file holds weights.
+        runs: whether a runtime runs it, so that it is verified (`sapool.export.delivery`).
+        calibrated: whether it needs images to calibrate on.
+        extra: of this project, that brings `packages`.
+        packages: that are imported for it.
         rank: where it stands in listings.
 
     Raises:
         ValueError: the name is taken, or can't be one.
     """
-    return FORMATS.register(name, suffixes=suffixes, summary=summary, weights=weights, rank=rank)
+    return FORMATS.register(
+        name,
+        suffixes=suffixes,
+        summary=summary,
+        weights=weights,
+        runs=runs,
+        calibrated=calibrated,
+        extra=extra,
+        packages=packages,
+        rank=rank,
+    )
 
 
 def format_of(path: str | Path) -> Format:

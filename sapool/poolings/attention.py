@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # The CPU's fused kernel works on whole vectors: narrower heads run faster padded to this width, with the scale kept.
+# Programs that are exported run elsewhere, where the padding would only be more to compute.
 _NARROWEST_HEAD = 16
 
 
@@ -68,7 +69,7 @@ class SelfAttention(nn.Module):
         projected = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
         # (3, N, heads, L, width)
         qkv = projected.view(batch, length, 3, self.heads, width).permute(2, 0, 3, 1, 4)
-        if width < _NARROWEST_HEAD and tokens.device.type == "cpu":
+        if width < _NARROWEST_HEAD and tokens.device.type == "cpu" and not torch.compiler.is_exporting():
             qkv = F.pad(qkv, (0, _NARROWEST_HEAD - width))
         query, key, value = qkv.unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value, scale=width**-0.5)[..., :width]
