@@ -6,21 +6,27 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sapool.recipes.settings import (
+from sapool.recipes.inputs import (
     LARGEST_SIDE,
+    Channels,
+    ImageSize,
+    Section,
+    Sides,
+    check_statistics,
+    positive,
+    sides_of,
+)
+from sapool.recipes.network import NetworkRecipe
+from sapool.recipes.settings import (
     MOST_EPOCHS,
     MOST_IMAGES,
     MOST_PROCESSES,
-    Channels,
     Folder,
     Gamma,
     MinLR,
-    NetworkRecipe,
     Optimizer,
     ScheduleName,
-    Section,
     WarmupStart,
-    positive,
 )
 
 PUBLISHED_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light")
@@ -32,6 +38,8 @@ _LAYOUTS = {
     "coco_folder": ("annotations/train.json", "train", "annotations/val.json", "val"),
     "digits-detection": ("annotations/train.json", "train", "annotations/val.json", "val"),
 }
+_SMALLEST = 32  # pixels
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLACES = ("train_annotations", "train_images", "val_annotations", "val_images")
 
 
@@ -68,16 +76,14 @@ class DetectionData(Section):
     classes: tuple[str, ...] | Literal["all", "published"] = Field(
         "all", description="names of categories; all of the annotations', or the published part of COCO's"
     )
-    image_size: tuple[int, int] | None = Field(
-        None, description="width and height that images are resized to, or into (default: the base's)"
+    image_size: ImageSize | None = Field(
+        None, description="side, or [height, width], that images are resized to, or into (default: the base's)"
     )
     augment: Literal["base", "flip", "none"] = Field(
         "base", description="how training images are varied: as the base does, mirrored at random, or not at all"
     )
-    mean: Channels = Field(
-        (0.485, 0.456, 0.406), description="of the channels, from 0 to 1, red first; ImageNet's unless given"
-    )
-    std: Channels = Field((0.229, 0.224, 0.225), description="of the channels; ImageNet's unless given")
+    mean: Channels = Field(_MEAN, description="of the channels, from 0 to 1, red first; ImageNet's unless given")
+    std: Channels = Field(_STD, description="of the channels; ImageNet's unless given")
     workers: int = Field(
         0, ge=0, le=MOST_PROCESSES, description="processes that load data, for training and for validation"
     )
@@ -92,15 +98,20 @@ class DetectionData(Section):
 
     @field_validator("std")
     @classmethod
-    def _positive(cls, value: Channels) -> Channels:
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         return positive(value)
 
     @field_validator("image_size")
     @classmethod
-    def _possible(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and (min(value) < 32 or max(value) > LARGEST_SIDE):
-            raise ValueError(f"expected a width and a height of 32 to {LARGEST_SIDE} pixels")
+    def _possible(cls, value: int | Sides | None) -> int | Sides | None:
+        if value is not None and min(sides_of(value)) < _SMALLEST:
+            raise ValueError(f"expected a side, or height and width, of {_SMALLEST} to {LARGEST_SIDE} pixels")
         return value
+
+    @property
+    def sides(self) -> Sides | None:
+        """Height and width of the images; None for the base's."""
+        return None if self.image_size is None else sides_of(self.image_size)
 
 
 class DetectionSchedule(Section):
@@ -154,8 +165,15 @@ class DetectionRecipe(NetworkRecipe):
     schedule: DetectionSchedule | None = None
     train: DetectionTrain = DetectionTrain()  # type: ignore[call-arg]
 
+    @staticmethod
+    def _statistics(name: str) -> dict[str, tuple[float, ...]]:
+        return {"mean": _MEAN, "std": _STD}
+
     @model_validator(mode="after")
     def _possible(self) -> DetectionRecipe:
+        if self.model.in_chans not in (1, 3):
+            raise ValueError(f"model.in_chans: detectors see images of 1 channel or 3, not of {self.model.in_chans}")
+        check_statistics(self.model.in_chans, mean=self.data.mean, std=self.data.std)
         if self.data.name == "coco_folder" and self.data.root is None:
             raise ValueError("data.root: name the folder that holds annotations and images")
         if self.train.epochs is not None and self.schedule is None:

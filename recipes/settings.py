@@ -6,23 +6,20 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from sapool.catalogue.data_sets import DATA_SETS, Augmentation
 from sapool.catalogue.diagnostics import CODES, check_codes
-from sapool.grammar import parse
-from sapool.ir.plan_file import EarlierPlan, from_json, is_plan_file, read_text
-
-Channels = tuple[float, float, float]
+from sapool.recipes.inputs import (
+    Channels,
+    ImageSize,
+    Section,
+    Sides,
+    check_statistics,
+    positive,
+    sides_of,
+)
+from sapool.recipes.network import NetworkRecipe
 
 
 def _absolute(value: str | None) -> str | None:
@@ -30,7 +27,7 @@ def _absolute(value: str | None) -> str | None:
 
 
 # Bounds that no sensible recipe comes near; what a machine can do besides is asked when training begins.
-MOST_EPOCHS, MOST_IMAGES, MOST_PROCESSES, LARGEST_SIDE = 10**6, 2**16, 2**12, 2**13
+MOST_EPOCHS, MOST_IMAGES, MOST_PROCESSES = 10**6, 2**16, 2**12
 
 Folder = Annotated[str | None, AfterValidator(_absolute)]
 """A folder, wherever the recipe is read."""
@@ -47,23 +44,6 @@ def _known_names(schema: dict[str, Any]) -> None:
     schema["enum"] = list(DATA_SETS)
 
 
-class Section(BaseModel):
-    """A part of a recipe: nothing unknown, nothing that changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-def positive(value: Channels) -> Channels:
-    """What channels are divided by.
-
-    Raises:
-        ValueError: one can't be.
-    """
-    if min(value) <= 0:
-        raise ValueError("expected positive numbers")
-    return value
-
-
 class Data(Section):
     """What is learned."""
 
@@ -71,8 +51,8 @@ class Data(Section):
     root: Folder = Field(
         None, description="the folder that holds it, or that it is downloaded to (default: sapool/data in the cache)"
     )
-    image_size: int = Field(
-        0, ge=8, le=LARGEST_SIDE, description="side of the images in pixels (default: the data set's)"
+    image_size: ImageSize = Field(
+        0, description="side of the images in pixels, or [height, width] (default: the data set's)"
     )
     validation: float = Field(
         0.1, gt=0, lt=1, description="share of the training set that is held out to choose the best epoch"
@@ -108,8 +88,13 @@ class Data(Section):
 
     @field_validator("std")
     @classmethod
-    def _positive(cls, value: Channels) -> Channels:
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         return positive(value)
+
+    @property
+    def sides(self) -> Sides:
+        """Height and width of the images."""
+        return sides_of(self.image_size)
 
 
 class Optimizer(Section):
@@ -223,47 +208,6 @@ class Train(Section):
         return self
 
 
-class NetworkRecipe(Section):
-    """What a recipe of any kind names first.
-
-    Attributes:
-        title: the recipe's name, from its file; it names the run.
-    """
-
-    title: str = Field("run", exclude=True)
-    architecture: str = Field(description="an architecture string, or the file of a plan (.json)")
-    dialect: Literal["torchvision", "paper"] = Field(
-        "torchvision", description="paper for the published network where the two differ"
-    )
-
-    plan: str | None = Field(
-        None, description="the plan itself, as JSON, where it isn't what the architecture says; taken from its file"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _planned(cls, value: Any) -> Any:
-        """A plan's file in place of an architecture is kept as what is in it."""
-        if not isinstance(value, dict) or not isinstance(file := value.get("architecture"), str):
-            return value
-        text = value.get("plan")
-        if is_plan_file(file):
-            text = read_text(file)
-        if not isinstance(text, str):
-            return value
-        found = from_json(text, file if is_plan_file(file) else "plan")
-        dialect = found.options["dialect"] if isinstance(found, EarlierPlan) else found.options.dialect
-        given = {"dialect": dialect, **value}
-        if given["dialect"] != dialect:
-            raise ValueError(f"dialect: the plan is of the {dialect} dialect, not of '{given['dialect']}'")
-        return {**given, "architecture": found.architecture, "plan": text}
-
-    @field_validator("architecture")
-    @classmethod
-    def _canonical(cls, value: str) -> str:
-        return str(parse(value))
-
-
 class Recipe(NetworkRecipe):
     """A classifier's recipe of `sapoolc train`, with every setting."""
 
@@ -287,8 +231,16 @@ class Recipe(NetworkRecipe):
         check_codes(value)
         return value
 
+    @staticmethod
+    def _statistics(name: str) -> dict[str, tuple[float, ...]]:
+        return {"mean": DATA_SETS[name].mean, "std": DATA_SETS[name].std} if name in DATA_SETS else {}
+
     @model_validator(mode="after")
     def _possible(self) -> Recipe:
+        channels, data = self.model.in_chans, self.data
+        check_statistics(channels, mean=data.mean, std=data.std)
+        if data.randaugment and channels not in (1, 3):
+            raise ValueError(f"data.randaugment changes colours: of 1 channel or 3, not of {channels} (model.in_chans)")
         if self.schedule.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs ({self.schedule.warmup_epochs:g}) leaves nothing of train.epochs "

@@ -15,6 +15,7 @@ from sapool.classify.data import transforms
 from sapool.errors import InputError, did_you_mean
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
+from sapool.runs.channels import shown
 from sapool.runs.images import read_image
 from sapool.runs.outputs import file_names, make_folder, save_figure
 from sapool.runs.protocol import Run
@@ -41,7 +42,7 @@ def heatmap(run: Run[Recipe, CompiledModel], images: Sequence[str], label: str |
         raise InputError(f"no class '{label}' in this run." + did_you_mean(label, run.classes))
     data = run.recipe.data
     crop, normalise = transforms.evaluation(data), transforms.normalise(data)
-    pictures = [crop(read_image(image)) for image in images]
+    pictures = [crop(read_image(image, run.recipe.model.in_chans)) for image in images]
     make_folder(folder)
     chosen = "chosen on the test set" if run.recipe.select == "test" else "chosen on held-out images"
     title = f"{run.recipe.architecture}\nepoch {run.epoch}, {chosen}"
@@ -50,7 +51,7 @@ def heatmap(run: Run[Recipe, CompiledModel], images: Sequence[str], label: str |
         parent = Path(image).resolve().parent.name
         true = label if label is not None else parent if parent in run.classes else None
         panels = sheet(run.model, normalise(picture[None]), run.classes, true)
-        save_figure(draw(picture, [Panel(Path(image).name), *panels], title), file)
+        save_figure(draw(shown(picture), [Panel(Path(image).name), *panels], title), file)
     return Heatmaps(files)
 
 
@@ -59,7 +60,7 @@ def sheet(model: CompiledModel, x: Tensor, classes: Sequence[str], true: str | N
 
     Args:
         model: in evaluation mode.
-        x: the image, normalised, (1, 3, S, S).
+        x: the image, normalised, (1, C, H, W).
         classes: names.
         true: the image's class, or None where it isn't known.
     """
@@ -70,7 +71,7 @@ def sheet(model: CompiledModel, x: Tensor, classes: Sequence[str], true: str | N
             continue
         weight = maps[site.module]
         mean = None if weight is None else weight.mean(1, keepdim=True)
-        panels.append(pool_panel(site, mean, (x.shape[-1], x.shape[-1])))
+        panels.append(pool_panel(site, mean, (x.shape[-2], x.shape[-1])))
     probabilities = logits.softmax(1)[0]
     predicted = int(probabilities.argmax())
     wanted = [("predicted", predicted)] if true is None else [("true", classes.index(true)), ("predicted", predicted)]
@@ -85,22 +86,22 @@ def sheet(model: CompiledModel, x: Tensor, classes: Sequence[str], true: str | N
 
 
 def grad_cam(model: CompiledModel, x: Tensor, index: int) -> tuple[np.ndarray | None, str]:
-    """Grad-CAM (Selvaraju et al., ICCV 2017) of one class, (S, S) from 0 to 1, and the name of the map it is taken at.
+    """Grad-CAM (Selvaraju et al., ICCV 2017) of one class, (H, W) from 0 to 1, and the name of the map it is taken at.
 
     That is the deepest one of at least 4 × 4 pixels: a map of one pixel has no places to tell apart. None where no
     channel speaks for the class.
     """
-    probed, where = _with_probe(model, x.shape[-1])
+    probed, where = _with_probe(model, (x.shape[-2], x.shape[-1]))
     with GradCAM(model=probed, target_layers=[probed.get_submodule(_PROBE)]) as cam:
         heat = cam(input_tensor=x, targets=[ClassifierOutputTarget(index)])[0]
     return (heat if np.isfinite(heat).all() and heat.max() > 0 else None), where
 
 
-def _with_probe(model: CompiledModel, size: int) -> tuple[CompiledModel, str]:
+def _with_probe(model: CompiledModel, size: tuple[int, int]) -> tuple[CompiledModel, str]:
     """A copy of the model whose chosen feature map passes through a module that Grad-CAM can hook."""
-    sides = {feature.name: size // int(feature.reduction) for feature in model.feature_info}
+    sides = {f.name: (size[0] // int(f.reduction), size[1] // int(f.reduction)) for f in model.feature_info}
     nodes = dict(model.plan.features)
-    fitting = [name for name in nodes if sides.get(name, 0) >= SMALLEST_MAP]
+    fitting = [name for name in nodes if min(sides.get(name, (0,))) >= SMALLEST_MAP]
     name = fitting[-1] if fitting else next(iter(nodes))
     probed = copy.deepcopy(model)
     probed.add_module(_PROBE, nn.Identity())
@@ -109,4 +110,4 @@ def _with_probe(model: CompiledModel, size: int) -> tuple[CompiledModel, str]:
         probe = probed.graph.call_module(_PROBE, (node,))
     node.replace_all_uses_with(probe, delete_user_cb=lambda user: user is not probe)
     probed.recompile()
-    return probed, f"{name}, {sides[name]}x{sides[name]}"
+    return probed, f"{name}, {sides[name][0]}x{sides[name][1]}"

@@ -19,6 +19,7 @@ from sapool.grammar import parse
 from sapool.ir.architecture import Architecture
 from sapool.model import CompiledModel
 from sapool.model_file import load
+from sapool.recipes.inputs import Sides, size_text
 from sapool.recipes.settings import Recipe
 from sapool.runs.results import Result, Table
 from sapool.weights.authors import is_reference
@@ -37,7 +38,7 @@ class Measurement(Result):
         architecture: canonical text.
         dialect: whose network it is.
         data: the data set.
-        image_size: side of the images in pixels.
+        image_size: side of the images in pixels, or (height, width).
         images: how many.
         top1, top5: parts of them, from 0 to 1.
         per_class: top-1 by class.
@@ -48,7 +49,7 @@ class Measurement(Result):
     architecture: str
     dialect: str
     data: str
-    image_size: int
+    image_size: int | Sides
     images: int
     top1: float
     top5: float
@@ -61,7 +62,7 @@ class Measurement(Result):
             ("architecture", self.architecture),
             ("dialect", self.dialect),
             ("data", self.data),
-            ("image size", str(self.image_size)),
+            ("image size", size_text(self.image_size)),
             ("test images", str(self.images)),
             ("top1", f"{self.top1:.6g}"),
             (f"top{TOP}", f"{self.top5:.6g}"),
@@ -81,7 +82,8 @@ def measure(
     *,
     weights: str | Path | None = None,
     root: str | Path | None = None,
-    image_size: int | None = None,
+    image_size: int | Sides | None = None,
+    in_chans: int | None = None,
     dialect: str | None = None,
     batch_size: int = 32,
     workers: int = 0,
@@ -93,7 +95,9 @@ def measure(
         data: name of the data set.
         weights: for an architecture, a checkpoint: the authors', torchvision's, a trainer's; or "DEFAULT".
         root: the folder that holds the data; None for the user's cache.
-        image_size: side of the images; None for the model's own, that of the authors' runs, or the data set's.
+        image_size: side of the images, or (height, width); None for the model's own, that of the authors' runs, or the
+            data set's.
+        in_chans: channels of the images; None for the model's own, or 3.
         dialect: None for the paper's where the weights are in the authors' naming, and torchvision's otherwise.
         batch_size: images at once.
         workers: processes that load data.
@@ -109,7 +113,11 @@ def measure(
         own: CompiledModel | None = load(path)
         assert own is not None
         text, dialect, told = own.plan.architecture, own.plan.options.dialect, {}
-        image_size = image_size or max(own.plan.options.image_size)
+        options = own.plan.options
+        image_size = image_size or options.image_size
+        if in_chans not in (None, options.in_chans):
+            raise InputError(f"in_chans: {path} takes images of {options.in_chans} channels, not of {in_chans}")
+        in_chans = options.in_chans
     elif weights is None:
         raise InputError(f"which weights of {source}? Name a checkpoint, or DEFAULT")
     else:
@@ -117,7 +125,7 @@ def measure(
         text, found = str(parsed), _Weights(str(weights), parsed)
         dialect, told = dialect or found.dialect, found.told
         image_size = image_size or _usual_size(text, data)
-    recipe = _recipe(text, dialect, data, root, image_size, batch_size, workers)
+    recipe = _recipe(text, dialect, data, root, image_size, batch_size, workers, in_chans or 3)
     module = DataModule(recipe)
     model = own if own is not None else _whole(recipe, len(module.classes), str(weights))
     if model.plan.options.num_classes != len(module.classes):
@@ -129,13 +137,13 @@ def measure(
         architecture=text,
         dialect=recipe.dialect,
         data=data,
-        image_size=image_size,
+        image_size=recipe.data.image_size,
         images=len(module.test),
         top1=top1,
         top5=top5,
         per_class=dict(zip(module.classes, per_class, strict=True)),
         told=told,
-        published=_logged(text, data, image_size),
+        published=_logged(text, data, recipe.data.image_size),
     )
 
 
@@ -165,13 +173,20 @@ def _usual_size(text: str, data: str) -> int:
     return sizes.pop() if len(sizes) == 1 else _PUBLISHED_SIZE
 
 
-def _logged(text: str, data: str, image_size: int) -> float | None:
+def _logged(text: str, data: str, image_size: int | Sides) -> float | None:
     rows = [row for row in table() if (row.architecture, row.image_size) == (text, image_size)]
     return min(rows, key=lambda row: row.epochs).accuracy if rows and data == "stl10" else None
 
 
 def _recipe(
-    text: str, dialect: str | None, data: str, root: str | Path | None, size: int, batch_size: int, workers: int
+    text: str,
+    dialect: str | None,
+    data: str,
+    root: str | Path | None,
+    size: int | Sides,
+    batch_size: int,
+    workers: int,
+    channels: int,
 ) -> Recipe:
     given = {"name": data, "root": None if root is None else str(root), "image_size": size, "workers": workers}
     try:
@@ -180,6 +195,7 @@ def _recipe(
                 "architecture": text,
                 "dialect": dialect,
                 "select": "test",
+                "model": {"in_chans": channels},
                 "data": given,
                 "train": {"batch_size": batch_size},
             }
@@ -193,6 +209,7 @@ def _whole(recipe: Recipe, classes: int, weights: str) -> CompiledModel:
     model = compile(
         recipe.architecture,
         num_classes=classes,
+        in_chans=recipe.model.in_chans,
         dialect=recipe.dialect,
         weights=weights,
         image_size=recipe.data.image_size,

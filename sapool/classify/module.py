@@ -35,16 +35,22 @@ def build_model(recipe: Recipe, classes: int, *, last: dict[str, Any] | None = N
         last: the checkpoint that a run is resumed from, whose weights are loaded later.
 
     Raises:
-        InputError: the pruned model is of another architecture or tells another number of classes apart.
+        InputError: the pruned model is of another architecture, or of other classes or channels.
     """
     file = None if last is not None or recipe.weights == "DEFAULT" else recipe.weights
     pruned = None if file is None else load_pruned(file)
     if pruned is not None:
-        model, own = pruned, (pruned.plan.architecture, pruned.plan.options.dialect, pruned.plan.options.num_classes)
+        model, given = pruned, pruned.plan.options
+        own = pruned.plan.architecture, given.dialect, given.num_classes
         if own != (recipe.architecture, recipe.dialect, classes):
             raise InputError(
                 f"weights: {recipe.weights} is a pruned {own[0]} ({own[1]} dialect) of {own[2]} classes; the recipe "
                 f"trains {recipe.architecture} ({recipe.dialect} dialect) on {classes}"
+            )
+        if given.in_chans != recipe.model.in_chans:
+            raise InputError(
+                f"model.in_chans: {recipe.weights} takes images of {given.in_chans} channels, not of "
+                f"{recipe.model.in_chans}"
             )
     else:
         weights = None if last is not None else recipe.weights

@@ -84,7 +84,7 @@ def compare_with_published(recipe: Recipe) -> Published | None:
     rows = [row for row in table() if row.architecture == recipe.architecture]
     if recipe.data.name != "stl10" or not rows:
         return None
-    size, epochs = recipe.data.image_size, recipe.train.epochs
+    size, epochs = max(recipe.data.sides), recipe.train.epochs
     row = min(rows, key=lambda row: (abs(row.image_size - size), abs(row.epochs - epochs)))
     return Published(row, tuple(_differences(recipe, row)))
 

@@ -60,11 +60,12 @@ class ClassifierRun(Run[Recipe, CompiledModel]):
     ) -> Classifications:
         if top < 1:
             raise InputError(f"top: expected a positive number, not {top}")
-        names, data = as_names(images), self.recipe.data
+        names, data, channels = as_names(images), self.recipe.data, self.recipe.model.in_chans
         crop, normalise = transforms.evaluation(data), transforms.normalise(data)
         ranked = []
         for first in range(0, len(names), _BATCH):
-            x = normalise(torch.stack([crop(read_image(name)) for name in names[first : first + _BATCH]]))
+            batch = names[first : first + _BATCH]
+            x = normalise(torch.stack([crop(read_image(name, channels)) for name in batch]))
             with torch.inference_mode():
                 found = self.model(x).softmax(1).topk(min(top, len(self.classes)))
             for values, labels in zip(found.values.tolist(), found.indices.tolist(), strict=True):

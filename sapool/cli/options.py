@@ -19,7 +19,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--in-chans", type=int, metavar="N", help="channels of the images (default: 3)")
     parser.add_argument(
         "--image-size",
-        type=_size,
+        type=size,
         metavar="PIXELS|HxW",
         help="side of the images that are measured, or their height and width (default: 224)",
     )
@@ -58,7 +58,8 @@ def _indices(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"expected numbers such as 1,2,3, not '{text}'") from None
 
 
-def _size(text: str) -> int | tuple[int, int]:
+def size(text: str) -> int | tuple[int, int]:
+    """The type of a size on the command line: a side, or height and width."""
     sides = text.lower().split("x")
     try:
         numbers = [int(side) for side in sides]

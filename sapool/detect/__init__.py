@@ -20,6 +20,7 @@ extension.install()
 
 from sapool.detect.backbone import SapoolBackbone  # noqa: E402
 from sapool.detect.checkpoints import allow_history  # noqa: E402
+from sapool.detect.data.grey import GreyDataPreprocessor  # noqa: E402
 from sapool.detect.data.images import LoadWholeImage  # noqa: E402
 from sapool.detect.files import register  # noqa: E402
 from sapool.detect.repairs import apply_repairs  # noqa: E402
@@ -28,4 +29,4 @@ allow_history()
 apply_repairs()
 register()
 
-__all__ = ["LoadWholeImage", "SapoolBackbone"]
+__all__ = ["GreyDataPreprocessor", "LoadWholeImage", "SapoolBackbone"]

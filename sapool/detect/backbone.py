@@ -36,6 +36,7 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
         norm_eval: batch norms keep their statistics while training.
         dialect: "torchvision", or "paper" for the published network where the two differ.
         plan: the plan itself, as JSON, in place of what `arch` says.
+        in_chans: channels of the images; None for the plan's, or 3.
         init_cfg: mmengine's. `dict(type="Pretrained", checkpoint=...)` takes a file, an address, "DEFAULT" for the
             published weights of the unmodified backbone, or mmengine's "torchvision://resnet18"; with `prefix` only the
             keys under it, such as `prefix="backbone."` for a detector's checkpoint. What doesn't fit stays as
@@ -54,16 +55,19 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
         dialect: Dialect = "torchvision",
         init_cfg: dict[str, Any] | None = None,
         plan: str | None = None,
+        in_chans: int | None = None,
     ) -> None:
         super().__init__(init_cfg)
         if isinstance(out_indices, int):
             out_indices = (out_indices,)
-        wanted = {"features_only": True, "out_indices": out_indices}
+        wanted: dict[str, Any] = {"features_only": True, "out_indices": out_indices}
+        if in_chans is not None:
+            wanted["in_chans"] = in_chans
         if plan is not None or is_plan_file(arch):
             found = plan_from_json(plan) if plan is not None else read_plan(arch)
             model = execute(found.with_options(**wanted))
         else:
-            model = compile(arch, dialect=dialect, **wanted)  # type: ignore[arg-type]
+            model = compile(arch, dialect=dialect, **wanted)
         self.arch, self.plan, self.feature_info = arch, model.plan, model.feature_info
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
         self._frozen = _modules_of(model, frozen_stages)
@@ -79,7 +83,7 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
         self._freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Maps (N, C, H/r, W/r) for `feature_info`'s channels C and reductions r, of images (N, 3, H, W)."""
+        """Maps (N, C, H/r, W/r) for `feature_info`'s channels C and reductions r, of images (N, in_chans, H, W)."""
         return tuple(self._run(self, x))
 
     def train(self, mode: bool = True) -> SapoolBackbone:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.datasets.folder import default_loader
-from torchvision.transforms.v2 import functional as TF
 
 from sapool.errors import InputError
+from sapool.runs.channels import stored, with_channels
 
 # What whole files end with: JPEG's end of image, PNG's last chunk.
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
@@ -22,19 +21,20 @@ def as_names(images: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
     return (str(images),) if isinstance(images, (str, Path)) else tuple(str(image) for image in images)
 
 
-def read_image(path: str | Path) -> Tensor:
-    """An image, red first: uint8 (3, H, W).
+def read_image(path: str | Path, channels: int = 3) -> Tensor:
+    """An image, red first where it is coloured: uint8 (channels, H, W).
 
     Raises:
-        InputError: no such file, not an image, or cut off.
+        InputError: no such file, not an image, or cut off; or it can't have so many channels.
     """
     try:
-        image: Tensor = TF.pil_to_tensor(default_loader(str(path)))
+        with Image.open(path) as opened:
+            image = stored(opened)
     except FileNotFoundError:
         raise InputError(f"no such image: {path}") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{path} can't be read as an image: {error}") from None
-    return image
+    return with_channels(image, channels)
 
 
 def read_whole(path: str | Path) -> bytes:

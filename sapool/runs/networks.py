@@ -7,20 +7,21 @@ from typing import Any
 from sapool.compiler import Weights, compile, execute
 from sapool.model import CompiledModel
 from sapool.planning import plan_from_json
-from sapool.recipes.settings import NetworkRecipe
+from sapool.recipes.network import NetworkRecipe
 
 
 def compile_network(recipe: NetworkRecipe, *, weights: Weights | None = None, **options: Any) -> CompiledModel:
     """The network of a recipe: of its architecture, or as its plan says where it has one.
 
     Args:
-        recipe: of either kind.
+        recipe: of either kind; says how many channels images have.
         weights: as for `sapool.compile`.
         options: `num_classes`, `image_size`, `features_only`, `out_indices`, in place of the plan's own.
 
     Raises:
         InputError, WeightsError: as `sapool.compile` and `sapool.execute`.
     """
+    options["in_chans"] = recipe.model.in_chans
     if recipe.plan is None:
         return compile(recipe.architecture, dialect=recipe.dialect, weights=weights, **options)
     return execute(plan_from_json(recipe.plan, "the recipe's plan").with_options(**options), weights=weights)

@@ -23,7 +23,7 @@ class Panel:
 
     Attributes:
         title: above it.
-        map: (S, S), what is laid over the image; None for the image alone.
+        map: (H, W), what is laid over the image; None for the image alone.
         note: written over the image where there is no map to show.
     """
 
@@ -85,7 +85,7 @@ def draw(image: Tensor, panels: Sequence[Panel], title: str) -> Figure:
     """A contact sheet: panels of one size in rows, each labelled, with one scale for all.
 
     Args:
-        image: uint8, (3, S, S).
+        image: uint8, (3, H, W).
         panels: in reading order.
         title: above all.
     """

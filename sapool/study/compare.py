@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
 from sapool.errors import InputError, RecipeError
+from sapool.recipes.inputs import Sides, size_text
 from sapool.recipes.settings import Recipe
 from sapool.runs.folder import recipe_of
 from sapool.runs.networks import compile_network
@@ -39,7 +40,7 @@ class ComparedRun:
     run: str
     architecture: str
     data: str
-    image_size: int
+    image_size: int | Sides
     test_accuracy: float
     select: str
     parameters: int
@@ -61,7 +62,7 @@ class Comparison(Result):
     def report(self) -> tuple[Table | str, ...]:
         heads = ("run", "architecture", "data", "size", "test accuracy", "epoch chosen on", *COSTS.values())
         rows = tuple(
-            (run.run, run.architecture, run.data, str(run.image_size), f"{run.test_accuracy:.4f}", run.select,
+            (run.run, run.architecture, run.data, size_text(run.image_size), f"{run.test_accuracy:.4f}", run.select,
              *(f"{getattr(run, name):,}" for name in COSTS))
             for run in self.runs
         )  # fmt: skip

@@ -52,7 +52,7 @@ def test_fashion_mnist_is_all_there_where_debian_puts_it():
     assert opened.classes[0] == "T-shirt/top"
     image = opened.train.image(59_999)
     assert image.dtype == torch.uint8
-    assert image.shape == (3, 28, 28)
+    assert image.shape == (1, 28, 28)
 
 
 @needs_fashion
@@ -269,7 +269,7 @@ def test_image_deleted_between_listing_and_reading(folders):
     data = Data.model_validate({"name": "folder", "root": str(folders)})
     source = open_data(data).train
     Path(source.paths[3]).unlink()
-    assert source.image(2).shape == (3, 16, 16)
+    assert source.image(2).shape[1:] == (16, 16)
     with pytest.raises(InputError, match=r"was there when the run began and is gone; put it back .*--resume"):
         source.image(3)
 

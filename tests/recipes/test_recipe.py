@@ -122,3 +122,48 @@ def test_devices_are_counted_or_numbered(given, devices, processes, tmp_path):
     saved.write_text(to_toml(recipe), encoding="utf-8")
     assert read_recipe(str(saved)).train.devices == devices
     jsonschema.Draft202012Validator(schema()).validate(tomllib.loads(saved.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "size", "sides", "mean"),
+    [
+        (["data.image_size=96x160", "model.in_chans=1"], (96, 160), (96, 160), (0.485,)),
+        (["data.image_size=[64, 64]", "model.in_chans=2"], 64, (64, 64), (0.485, 0.5)),
+        (["data.image_size=48", "model.in_chans=4"], 48, (48, 48), (0.5071, 0.4867, 0.4408, 0.5)),
+        (["data.mean=0.25", "model.in_chans=5", "data.std=[0.5]"], 32, (32, 32), (0.25,) * 5),
+    ],
+)
+def test_images_are_as_they_are(overrides, size, sides, mean, tmp_path):
+    recipe = read_recipe("cifar100", overrides)
+    assert (recipe.data.image_size, recipe.data.sides) == (size, sides)
+    assert recipe.data.mean == pytest.approx(mean, abs=3e-3)
+    assert len(recipe.data.std) == recipe.model.in_chans
+    saved = tmp_path / "recipe.toml"
+    saved.write_text(to_toml(recipe), encoding="utf-8")
+    assert flat(read_recipe(str(saved))) == flat(recipe)
+    jsonschema.Draft202012Validator(schema()).validate(tomllib.loads(saved.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.image_size=0", r"data.image_size: expected a side of 8 to 8192 pixels, or height and width"),
+        ("data.image_size=96x", "expected a side of 8"),
+        ("data.image_size=[96, 160, 3]", "expected a side of 8"),
+        ("model.in_chans=0", "model.in_chans: .*greater than or equal to 1"),
+        ("in_chans=1", "Did you mean 'model.in_chans'"),
+    ],
+)
+def test_images_that_cannot_be(override, said):
+    for name in ("digits", "ssd-digits"):
+        with pytest.raises(RecipeError, match=said):
+            read_recipe(name, [override])
+
+
+def test_channels_and_statistics_belong_together():
+    with pytest.raises(RecipeError, match=r"data.mean has 3 numbers, and the images have 1 channel \(model.in_chans\)"):
+        read_recipe("digits", ["model.in_chans=1", "data.mean=[0.5, 0.5, 0.5]"])
+    with pytest.raises(RecipeError, match=r"data.randaugment changes colours: of 1 channel or 3, not of 2"):
+        read_recipe("digits", ["model.in_chans=2", "data.randaugment=1"])
+    with pytest.raises(RecipeError, match="detectors see images of 1 channel or 3, not of 4"):
+        read_recipe("ssd-digits", ["model.in_chans=4"])

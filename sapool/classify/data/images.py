@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision import datasets
-from torchvision.datasets.folder import default_loader
-from torchvision.transforms.v2 import functional as TF
 
 from sapool.errors import InputError
+from sapool.runs.channels import stored
 
 
 class Source(Protocol):
@@ -28,19 +28,19 @@ class Source(Protocol):
     labels: Tensor
 
     def image(self, index: int) -> Tensor:
-        """One image: uint8, (3, H, W)."""
+        """One image in the channels that it has: uint8, (C, H, W)."""
         ...
 
 
 class InMemoryImages:
-    """Images of one size, in memory: uint8, (N, 1 or 3, H, W), and labels, (N,)."""
+    """Images of one size, in memory: uint8, (N, C, H, W), and labels, (N,)."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         order = torch.sort(labels, stable=True).indices
         self.images, self.labels = images[order], labels[order]
 
     def image(self, index: int) -> Tensor:
-        return self.images[index].expand(3, -1, -1)
+        return self.images[index]
 
 
 class ImageFiles:
@@ -53,8 +53,8 @@ class ImageFiles:
     def image(self, index: int) -> Tensor:
         path = self.paths[index]
         try:
-            image: Tensor = TF.pil_to_tensor(default_loader(path))
-            return image
+            with Image.open(path) as image:
+                return stored(image)
         except FileNotFoundError:
             raise InputError(
                 f"the image {path} was there when the run began and is gone; put it back and go on with --resume"

@@ -16,12 +16,13 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampl
 
 from sapool.classify.data.images import Source
 from sapool.errors import InputError
+from sapool.runs.channels import with_channels
 
 Batch = tuple[Tensor, Tensor]
 
 
 class Samples(Dataset[Batch]):
-    """Some images of a source, transformed: (images, labels), float32 (N, 3, S, S) and int64 (N,), a batch at a time.
+    """Some images of a source, transformed: (images, labels), float32 (N, C, H, W) and int64 (N,), a batch at a time.
 
     Args:
         source: the images.
@@ -29,13 +30,20 @@ class Samples(Dataset[Batch]):
         transform: what each goes through, uint8 to uint8.
         normalise: what a batch goes through.
         seed: of the transform's randomness; None where it has none.
+        channels: C, as many as the network takes.
     """
 
     def __init__(
-        self, source: Source, indices: Sequence[int], transform: nn.Module, normalise: nn.Module, seed: int | None
+        self,
+        source: Source,
+        indices: Sequence[int],
+        transform: nn.Module,
+        normalise: nn.Module,
+        seed: int | None,
+        channels: int = 3,
     ) -> None:
         self.source, self.indices, self.transform, self.normalise = source, list(indices), transform, normalise
-        self.seed = seed
+        self.seed, self.channels = seed, channels
         # In shared memory, for workers that live longer than an epoch.
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -55,7 +63,7 @@ class Samples(Dataset[Batch]):
     def _one(self, index: int) -> Tensor:
         if self.seed is not None:
             torch.default_generator.manual_seed(_seed_of(self.seed, int(self.epoch), index))
-        image: Tensor = self.transform(self.source.image(index))
+        image: Tensor = self.transform(with_channels(self.source.image(index), self.channels))
         return image
 
 

@@ -10,10 +10,12 @@ from sklearn.model_selection import train_test_split
 from torch.utils.data import DistributedSampler
 
 from sapool.classify.data import transforms
+from sapool.classify.data.images import ImageFiles
 from sapool.classify.data.loading import Loader, Samples
 from sapool.classify.data.sources import open_data
 from sapool.errors import InputError
 from sapool.recipes.settings import Recipe
+from sapool.runs.channels import with_channels
 
 
 class DataModule(L.LightningDataModule):
@@ -24,7 +26,7 @@ class DataModule(L.LightningDataModule):
         train, selection, test: what is trained on, what chooses the best epoch, what is reported.
 
     Raises:
-        InputError: the data set isn't there, or is too small for the recipe.
+        InputError: the data set isn't there, is too small for the recipe, or has images of other channels.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -33,15 +35,17 @@ class DataModule(L.LightningDataModule):
         opened = open_data(recipe.data)
         self.classes = opened.classes
         random, fixed = transforms.training(recipe.data), transforms.evaluation(recipe.data)
-        normalise, seed = transforms.normalise(recipe.data), recipe.train.seed
-        self.test = Samples(opened.test, range(len(opened.test.labels)), fixed, normalise, None)
+        normalise, seed, channels = transforms.normalise(recipe.data), recipe.train.seed, recipe.model.in_chans
+        if not isinstance(opened.train, ImageFiles):  # files may differ, and are met one by one
+            with_channels(opened.train.image(0), channels)
+        self.test = Samples(opened.test, range(len(opened.test.labels)), fixed, normalise, None, channels)
         everything = np.arange(len(opened.train.labels))
         if recipe.select == "test":
             kept, self.selection = everything, self.test
         else:
             kept, held = _split(everything, opened.train.labels, recipe)
-            self.selection = Samples(opened.train, held.tolist(), fixed, normalise, None)
-        self.train = Samples(opened.train, kept.tolist(), random, normalise, seed)
+            self.selection = Samples(opened.train, held.tolist(), fixed, normalise, None, channels)
+        self.train = Samples(opened.train, kept.tolist(), random, normalise, seed, channels)
         processes, size = recipe.train.processes, recipe.train.batch_size
         if len(kept) < size * processes:
             raise InputError(

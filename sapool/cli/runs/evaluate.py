@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from sapool.cli.options import is_model_file
+from sapool.cli.options import is_model_file, size
 from sapool.errors import InputError
 from sapool.grammar import parse
 
 SUMMARY = "measure a run's best model on its test set (detectors: validation), by class"
+
+_OF_DATA = ("weights", "root", "image_size", "in_chans", "dialect")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--root", metavar="DIR", help="the folder that holds the data (default: in the user's cache)")
     given.add_argument(
         "--image-size",
-        type=int,
-        metavar="PIXELS",
+        type=size,
+        metavar="PIXELS|HxW",
         help="(default: the model's, that of the authors' runs, or the data's)",
     )
+    given.add_argument("--in-chans", type=int, metavar="N", help="channels of the images (default: the model's, or 3)")
     given.add_argument("--dialect", metavar="NAME", help="(default: paper for the authors' checkpoints)")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -35,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.data is not None:
         return _measure(options)
-    only = [name for name in ("weights", "root", "image_size", "dialect") if getattr(options, name) is not None]
+    only = [name for name in _OF_DATA if getattr(options, name) is not None]
     if only:
         raise InputError(f"--{only[0].replace('_', '-')} goes with --data: a run has its own weights and data")
     from sapool.tasks import open_run
@@ -61,8 +64,7 @@ def _measure(options: argparse.Namespace) -> int:
     from sapool.classify.measure import measure
     from sapool.cli.console import console, show_report
 
-    names = ("weights", "root", "image_size", "dialect")
-    measured = measure(options.run, options.data, **{name: getattr(options, name) for name in names})
+    measured = measure(options.run, options.data, **{name: getattr(options, name) for name in _OF_DATA})
     if options.json:
         print(json.dumps(measured.as_data(), indent=2))
     else:

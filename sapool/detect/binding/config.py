@@ -65,7 +65,7 @@ def bind(recipe: DetectionRecipe, dataset: BoxDataset, work_dir: Path, *, run: P
     config = load_base(recipe.detector.base, run)
     check_parts(config.model)
     before = base_size(config)
-    size = recipe.data.image_size or before
+    size = before if recipe.data.sides is None else recipe.data.sides[::-1]
     growth = max(size) / max(before)
     binding = bind_model(config, recipe, len(dataset.classes), size, growth)
     bind_inputs(config, recipe, dataset, size, binding.divisor)

@@ -67,7 +67,8 @@ def bind_inputs(config: Config, recipe: DetectionRecipe, dataset: BoxDataset, si
             _bind_transform(transform, before, size, divisor)
             if transform["type"] == "Expand":
                 # The fill is the mean that is subtracted later; `to_rgb` turns it round for images that are blue first.
-                transform.update(mean=in_bytes(recipe.data.mean), to_rgb=True)
+                fill = in_bytes(recipe.data.mean)
+                transform.update(mean=fill if len(fill) > 1 else fill * 3, to_rgb=True)
 
 
 def _leaf(data_set: ConfigDict) -> ConfigDict:

@@ -143,7 +143,8 @@ def measure_levels(
     with torch.device("meta"):
         built = [MODELS.build(copy.deepcopy(neck)) for neck in necks]
     with torch.no_grad():
-        every = network.eval()(torch.empty(1, 3, size[1], size[0], device="meta"))
+        channels = network.plan.options.in_chans
+        every = network.eval()(torch.empty(1, channels, size[1], size[0], device="meta"))
         maps = tuple(every[index] for index in indices)
         for neck in built:
             maps = neck.to("meta").eval()(maps)

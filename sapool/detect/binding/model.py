@@ -19,6 +19,7 @@ from sapool.detect.binding.levels import (
     measure_levels,
     necks_of,
 )
+from sapool.detect.data.grey import KNOWN, GreyDataPreprocessor
 from sapool.errors import InputError, did_you_mean
 from sapool.passes.measure import Feature
 from sapool.recipes.detection import DetectionRecipe
@@ -96,18 +97,32 @@ def bind_model(config: Config, recipe: DetectionRecipe, classes: int, size: tupl
     _bind_regions(model, levels)
     _set_classes(model, classes)
     model.backbone = _backbone(recipe, indices)
-    model.data_preprocessor.update(
-        mean=in_bytes(recipe.data.mean),
-        std=in_bytes(recipe.data.std),
-        bgr_to_rgb=True,
-        rgb_to_bgr=False,
-        pad_size_divisor=divisor,
-    )
+    _bind_preprocessor(model.data_preprocessor, recipe, divisor)
     # Weights of the base as a whole no longer fit; those of its backbone went with it.
     for name in ("init_cfg", "pretrained"):
         model.pop(name, None)
     heads = tuple((place, str(head.type), HEADS[head.type].family) for place, head in dense)
     return Binding(features, indices, tuple(levels), heads, divisor)
+
+
+def _bind_preprocessor(part: ConfigDict, recipe: DetectionRecipe, divisor: int) -> None:
+    """Normalisation, padding, and the order of colours; one that makes images grey where the network takes grey ones.
+
+    Raises:
+        InputError: the base has a preprocessor whose images can't be made grey.
+    """
+    coloured = recipe.model.in_chans > 1
+    if not coloured:
+        if part.type not in KNOWN:
+            raise InputError(f"model.in_chans: the base's {part.type} reads coloured images; choose another base")
+        part.type = GreyDataPreprocessor.__name__
+    part.update(
+        mean=in_bytes(recipe.data.mean),
+        std=in_bytes(recipe.data.std),
+        bgr_to_rgb=coloured,
+        rgb_to_bgr=False,
+        pad_size_divisor=divisor,
+    )
 
 
 def in_bytes(values: Sequence[float]) -> list[float]:
@@ -150,6 +165,8 @@ def _backbone(recipe: DetectionRecipe, indices: tuple[int, ...]) -> ConfigDict:
         norm_eval=recipe.detector.norm_eval,
         dialect=recipe.dialect,
     )
+    if recipe.model.in_chans != 3:
+        bound.in_chans = recipe.model.in_chans
     if recipe.plan is not None:
         bound.plan = recipe.plan
     if recipe.weights is not None:
