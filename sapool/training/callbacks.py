@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
-from sapool.recipes.settings import NetworkRecipe
+from sapool.recipes.network import NetworkRecipe
 from sapool.runs.progress import Progress
 from sapool.training.checkpoints import LAST, mark
 

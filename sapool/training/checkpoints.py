@@ -9,7 +9,7 @@ from torch import nn
 
 from sapool.errors import InputError, WeightsError
 from sapool.model import CompiledModel
-from sapool.recipes.settings import NetworkRecipe
+from sapool.recipes.network import NetworkRecipe
 from sapool.training.temperature import set_temperature, temperature_of
 from sapool.weights.files import read_checkpoint
 from sapool.weights.narrowing import Shapes

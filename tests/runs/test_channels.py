@@ -18,7 +18,8 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def picture(channels: int, height: int = 33, width: int = 47) -> torch.Tensor:
-    return torch.randint(0, 256, (channels, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (channels, height, width), dtype=torch.uint8, generator=generator)
 
 
 @pytest.mark.parametrize("own", MODES)
