@@ -36,15 +36,17 @@ def draw(times: dict[str, list[float]], memory: dict[str, list[float]], path: Pa
     for number, pooling in enumerate(times):
         left.plot(_SIZES, times[pooling], marker="o", label=pooling)
         # Lines that lie on each other stay visible: the later ones are thinner.
-        right.plot(_SIZES, memory[pooling], marker="o", linewidth=8 - 2 * number, markersize=12 - 3 * number)
+        right.plot(
+            _SIZES, memory[pooling], marker="o", linewidth=8 - 2 * number, markersize=12 - 3 * number, label=pooling
+        )
     left.set(xlabel="image side, pixels", ylabel="time / time with average pools", title="resnet18-*-1222, one image")
-    right.set(
-        xlabel="image side, pixels", ylabel="peak bytes (fp32) / pixel", title="peak activation memory", ylim=(0, None)
-    )
+    most = max(max(held) for held in memory.values())  # with room above, or the thickest line is cut in half
+    right.set(xlabel="image side, pixels", ylabel="peak bytes (fp32) / pixel", title="peak activation memory")
+    right.set_ylim(0, 1.15 * most)
     for axes in (left, right):
         axes.set_xticks(_SIZES)
         axes.grid(alpha=0.3)
-    left.legend()
+        axes.legend(fontsize="small", loc="upper left" if axes is left else "lower left")
     figure.savefig(path, dpi=120)
 
 

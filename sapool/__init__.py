@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from sapool.planning import read_plan as read_plan
     from sapool.planning import survey as survey
     from sapool.poolings.base import Pooling as Pooling
+    from sapool.poolings.weights import uniformity as uniformity
     from sapool.schedule.streamed import stream as stream
     from sapool.tasks import open_run as open_run
 
@@ -94,6 +95,7 @@ _HOMES = {
     "save": "sapool.model_file",
     "stream": "sapool.schedule.streamed",
     "survey": "sapool.planning",
+    "uniformity": "sapool.poolings.weights",
 }
 
 # Rooms that are called by their own name: `sapool.cost(model)`, `sapool.export(model, path)`.

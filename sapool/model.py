@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 from torch.fx.graph_module import reduce_graph_module
 
 from sapool.analysis.trace import TRACING, keep_order
@@ -14,6 +15,7 @@ from sapool.ir.architecture import Architecture
 from sapool.ir.plan import Plan
 from sapool.passes.measure import Feature
 from sapool.passes.record import PassRun, Refusal, Rewrite
+from sapool.poolings.weights import recording
 from sapool.weights.narrowing import Shapes, narrow
 from sapool.weights.transfer import Transfer
 
@@ -103,6 +105,28 @@ class CompiledModel(fx.GraphModule):
         self.meta["sapool"] = replace(self.origin, transfer=transfer)
         return self
 
+    def weight_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """The weight that each pool gives to each pixel of the map that it pools, without gradients.
+
+        The model runs as in evaluation, whatever its mode. `sapool.uniformity` tells of each how even it is.
+
+        Args:
+            x: images as the model takes them, (N, C, H, W).
+
+        Returns:
+            By the site's name (`stem`, `stage1`, `prepool`), in order of execution, (N, c, h, w) of the map at that
+            site. Poolings that weigh nothing, such as `maxp`, aren't in it.
+        """
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            with torch.no_grad(), recording(pools_of(self, self.plan)) as found:
+                self(x)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        return {name: weight for name, weight in found.items() if weight is not None}
+
     def narrow(self, shapes: Shapes) -> CompiledModel:
         """Gives the layers the widths that a state dict of those shapes needs, in place; returns the model itself.
 
@@ -126,6 +150,18 @@ class CompiledModel(fx.GraphModule):
         _, (body, imports) = super().__reduce__()
         stamps = [(n.name, {key: n.meta[key] for key in _STAMPS if key in n.meta}) for n in self.graph.nodes]
         return _unpickle, (body, imports, self.origin, stamps)
+
+
+def pools_of(module: nn.Module, plan: Plan) -> dict[str, nn.Module]:
+    """A network's pools by the names of their sites, in order of execution; those that it has.
+
+    Args:
+        module: the network, or one with its modules under the same names.
+        plan: its plan.
+    """
+    present = dict(module.named_modules())  # where only some feature maps are wanted, not every pool is
+    pools = (site for site in plan.sites if site.action == "pool" and site.module in present)
+    return {site.name: present[site.module] for site in pools}
 
 
 def _unpickle(

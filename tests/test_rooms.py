@@ -34,6 +34,7 @@ ORDER = [
     {"prune"},
     {"runs"},
     {"training"},
+    {"boxes"},
     {"classify", "detect"},
     {"tasks"},
     {"export"},

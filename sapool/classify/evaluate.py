@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import lightning as L
-from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from sapool.classify.data.loading import Batch
 from sapool.classify.data.module import DataModule
+from sapool.classify.data.samples import Batch
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
+from sapool.runs.confusion import draw_confusion
 from sapool.runs.outputs import save_figure, save_json
 from sapool.runs.progress import Progress
 from sapool.runs.protocol import Run
@@ -121,19 +121,7 @@ def evaluate(run: Run[Recipe, CompiledModel], progress: Progress) -> ClassifierE
         confusion=tuple(tuple(row) for row in result["confusion"].tolist()),
         plot=str(plot),
     )
-    save_figure(_confusion(module, run.classes, evaluation), plot)
+    title = f"{evaluation.architecture}\ntop-1 {evaluation.scores['top1']:.4f}, epoch chosen on {evaluation.chosen_on}"
+    save_figure(draw_confusion(evaluation.confusion, run.classes, title), plot)
     save_json(evaluation.as_data(), run.path / "evaluation.json")
     return evaluation
-
-
-def _confusion(module: EvaluationModule, classes: tuple[str, ...], evaluation: ClassifierEvaluation) -> Figure:
-    """torchmetrics' plot, large enough for its labels."""
-    side = min(max(5.0, 0.55 * len(classes)), 40.0)
-    figure = Figure(figsize=(side + 1, side + 1), layout="constrained")
-    axes = figure.subplots()
-    # Beyond a few dozen classes numbers and names would be a grey smear.
-    few = len(classes) <= 40
-    module.metrics["confusion"].plot(ax=axes, labels=list(classes) if few else None, add_text=few)
-    top1 = f"top-1 {evaluation.scores['top1']:.4f}, epoch chosen on {evaluation.chosen_on}"
-    axes.set_title(f"{evaluation.architecture}\n{top1}")
-    return figure

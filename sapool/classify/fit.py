@@ -6,7 +6,7 @@ Beside `recipe.toml` and `summary.json` a run's folder holds:
   images that select;
 * `model.pt`: the best epoch's model, for `sapool.load`;
 * `metrics.csv`: what was logged; `logs/` has each start's own part, and TensorBoard's files;
-* `curves.png`: loss and accuracy over the steps.
+* `curves.png`: loss, accuracy, and how evenly the pools weigh, over the steps.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from sapool.classify import curves
 from sapool.classify.data.module import DataModule
 from sapool.classify.module import SELECTION_NAMES, Classification, build_model
 from sapool.classify.published import PRACTICE, compare_with_published
 from sapool.diagnostics import diagnose, unacknowledged
-from sapool.model import CompiledModel
+from sapool.model import CompiledModel, pools_of
 from sapool.model_file import save
 from sapool.recipes.settings import Recipe
 from sapool.runs.failures import unwritable
@@ -35,7 +36,7 @@ from sapool.runs.outputs import save_json
 from sapool.runs.progress import Progress
 from sapool.runs.results import Fit
 from sapool.training import history
-from sapool.training.callbacks import CheckpointCallback
+from sapool.training.callbacks import CheckpointCallback, UniformityMonitor
 from sapool.training.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint, load_into
 from sapool.training.temperature import fold_temperature
 from sapool.training.trainer import make_trainer, quiet_lightning
@@ -99,9 +100,9 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
-        trainer = make_trainer(
-            recipe.train, path, progress, [best, checkpoints], first_step=last["global_step"] if last else 0
-        )
+        callbacks = [best, checkpoints, UniformityMonitor(pools_of(model, model.plan))]
+        first_step = last["global_step"] if last else 0
+        trainer = make_trainer(recipe.train, path, progress, callbacks, first_step=first_step)
         resumed, last = None if last is None else path / LAST, None  # which holds as much memory as the weights
         training = _Training(Classification(model, recipe), data, trainer, best)
         started = time.monotonic()
@@ -142,8 +143,7 @@ def _stopping(checkpoints: CheckpointCallback, path: Path) -> Iterator[None]:
 
 def _write_history(recipe: Recipe, path: Path) -> None:
     history.write(path)
-    note = "epochs chosen on the test set" if recipe.select == "test" else "epochs chosen on held-out training images"
-    history.plot(path, f"{recipe.architecture} on {recipe.data.name}, {note}", SELECTION_NAMES[recipe.select])
+    curves.plot(recipe, path)
 
 
 def _finish(recipe: Recipe, path: Path, training: _Training, seconds: float) -> dict[str, Any]:

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from sapool.classify.data import transforms
 from sapool.errors import InputError, did_you_mean
-from sapool.model import CompiledModel
+from sapool.model import CompiledModel, pools_of
+from sapool.poolings.weights import recording
 from sapool.recipes.settings import Recipe
 from sapool.runs.channels import shown
 from sapool.runs.images import read_image
 from sapool.runs.outputs import file_names, make_folder, save_figure
 from sapool.runs.protocol import Run
 from sapool.runs.results import Heatmaps
-from sapool.runs.sheets import Panel, draw, pool_panel, pool_weights
+from sapool.runs.sheets import Panel, draw, pool_panel
 
 SMALLEST_MAP = 4
 _PROBE = "grad_cam_target"
@@ -64,24 +66,28 @@ def sheet(model: CompiledModel, x: Tensor, classes: Sequence[str], true: str | N
         classes: names.
         true: the image's class, or None where it isn't known.
     """
-    maps, logits = pool_weights(model, x)
+    with torch.no_grad(), recording(pools_of(model, model.plan)) as maps:
+        logits = model(x)
     panels = []
     for site in model.plan.sites:
-        if site.module not in maps:
+        if site.name not in maps:
             continue
-        weight = maps[site.module]
+        weight = maps[site.name]
         mean = None if weight is None else weight.mean(1, keepdim=True)
         panels.append(pool_panel(site, mean, (x.shape[-2], x.shape[-1])))
     probabilities = logits.softmax(1)[0]
     predicted = int(probabilities.argmax())
-    wanted = [("predicted", predicted)] if true is None else [("true", classes.index(true)), ("predicted", predicted)]
-    for role, index in wanted:
+    roles = {predicted: "predicted"}
+    if true is not None:
+        index = classes.index(true)
+        roles = {index: "true = predicted"} if index == predicted else {index: "true", **roles}
+    for index, role in roles.items():
         cam, where = grad_cam(model, x, index)
         said = f"{role}: {classes[index]} ({float(probabilities[index]):.2f})"
         if cam is None:
             panels.append(Panel(f"Grad-CAM at {where}\n{said}", note="nothing speaks\nfor this class"))
         else:
-            panels.append(Panel(f"Grad-CAM at {where}\n{said}", cam))
+            panels.append(Panel(f"Grad-CAM at {where}\n{said}", cam, evidence=True))
     return panels
 
 

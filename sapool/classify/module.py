@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from sapool.classify.data.loading import Batch
+from sapool.classify.data.samples import Batch
 from sapool.classify.data.transforms import mixing
 from sapool.errors import InputError
 from sapool.model import CompiledModel

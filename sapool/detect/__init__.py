@@ -19,9 +19,9 @@ from sapool.detect.mmcv_ops import extension  # noqa: E402
 extension.install()
 
 from sapool.detect.backbone import SapoolBackbone  # noqa: E402
+from sapool.detect.binding.grey import GreyDataPreprocessor  # noqa: E402
+from sapool.detect.binding.images import LoadWholeImage  # noqa: E402
 from sapool.detect.checkpoints import allow_history  # noqa: E402
-from sapool.detect.data.grey import GreyDataPreprocessor  # noqa: E402
-from sapool.detect.data.images import LoadWholeImage  # noqa: E402
 from sapool.detect.files import register  # noqa: E402
 from sapool.detect.repairs import apply_repairs  # noqa: E402
 

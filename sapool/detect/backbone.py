@@ -11,13 +11,11 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sapool.boxes.frozen import modules_of_stages
 from sapool.compiler import compile, execute
-from sapool.cost.flops import parts_of
 from sapool.detect.checkpoints import pretrained
-from sapool.errors import InputError
 from sapool.ir.options import Dialect
 from sapool.ir.plan_file import is_plan_file
-from sapool.model import CompiledModel
 from sapool.planning import plan_from_json, read_plan
 from sapool.weights.transfer import transfer
 
@@ -70,7 +68,7 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
             model = compile(arch, dialect=dialect, **wanted)
         self.arch, self.plan, self.feature_info = arch, model.plan, model.feature_info
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
-        self._frozen = _modules_of(model, frozen_stages)
+        self._frozen = modules_of_stages(model, frozen_stages)
         # The network's own children become this module's, so that its keys, and what replaces children by name (such
         # as the conversion to synchronised batch norm), see no wrapper. The generated code finds them under `self`.
         for name, child in model.named_children():
@@ -113,20 +111,3 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
         idle = [path for path in self._frozen if any(key.startswith(f"{path}.") for key in done.new)]
         if idle:
             print_log(f"{self.arch}: frozen but not in the weights: {', '.join(idle)}", logger="current", level=30)
-
-
-def _modules_of(model: CompiledModel, frozen_stages: int) -> tuple[str, ...]:
-    """Paths of the modules that freezing so many stages freezes, in order."""
-    stages = sum(name.startswith("stage") for name, _ in model.plan.features)
-    if not -1 <= frozen_stages <= stages:
-        raise InputError(
-            f"frozen_stages: {model.plan.architecture} has {stages} stages: -1 (none) to {stages} can be frozen, not "
-            f"{frozen_stages}"
-        )
-    if frozen_stages < 0:
-        return ()
-    names = ["stem", "pools.stem", "pools.prepool"]
-    names += [f"{prefix}stage{n}" for n in range(1, frozen_stages + 1) for prefix in ("", "pools.")]
-    parts = parts_of(model, model.plan)
-    called = (node for node in model.graph.nodes if node.op == "call_module" and parts[node.name] in names)
-    return tuple(dict.fromkeys(str(node.target) for node in called))

@@ -13,8 +13,8 @@ from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 
+from sapool.boxes.coco import check_dataset, find_dataset
 from sapool.detect.binding.config import BoundConfig, bind, build_model, smoke_test, write_config
-from sapool.detect.data.coco import check_dataset, find_dataset
 from sapool.detect.engine import quiet_mmengine
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.results import DryRun, Result, Table

@@ -1,7 +1,7 @@
 """A detector's run from its recipe to its summary. The loop, the logs and the checkpoints are mmengine's.
 
 Beside `recipe.toml` and `summary.json` a run's folder holds `config.py` (what mmdet sees), `epoch_N.pth` (the last two)
-and `best_coco_bbox_mAP_epoch_N.pth`, `last_checkpoint`, and a folder of logs for each start.
+and `best_coco_bbox_mAP_epoch_N.pth`, `last_checkpoint`, `curves.png`, and a folder of logs for each start.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from sapool.boxes.coco import BoxDataset, check_dataset, find_dataset
+from sapool.boxes.evaluation import FIGURES
+from sapool.detect import curves
 from sapool.detect.binding.base import KEPT, is_program, load_base
 from sapool.detect.binding.config import BoundConfig, bind, smoke_test, write_config
 from sapool.detect.binding.schedule import BEST
 from sapool.detect.checkpoints import last_of, read_run_checkpoint
-from sapool.detect.data.coco import BoxDataset, check_dataset, find_dataset
 from sapool.detect.engine import EpochHook, make_runner, quiet_mmengine
-from sapool.detect.evaluate import FIGURES
 from sapool.errors import InputError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.folder import RunFolder, is_main
@@ -65,6 +66,8 @@ def fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
         try:
             runner.train()
         except KeyboardInterrupt:
+            if is_main():
+                _plot(recipe, runner, path)
             return Fit(path, stopped=signal.SIGINT, checkpoint=last_of(path))
         except InputError as error:
             raise InputError(_sentence(error)) from None
@@ -134,8 +137,14 @@ def _finish(recipe: DetectionRecipe, dataset: BoxDataset, runner: Runner, path: 
         summary |= {name: value for name, value in figures.items() if value >= 0}
         summary["bbox_mAP_is"] = "of the epoch that is best on the validation images, which are those measured"
     summary["training_seconds"] = round(seconds, 1)
+    _plot(recipe, runner, path)
     save_json(summary, path / "summary.json")
     return summary
+
+
+def _plot(recipe: DetectionRecipe, runner: Runner, path: Path) -> None:
+    title = f"{recipe.architecture} in {Path(recipe.detector.base).stem} on {recipe.data.name}"
+    curves.plot(path, title, len(runner.train_dataloader))
 
 
 def _history(runner: Runner, name: str) -> np.ndarray:

@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmcv.transforms import Compose
 from mmdet.utils import get_test_pipeline_cfg
 from torch import Tensor
 
-from sapool.detect.boxes import find_boxes, read_pictures
-from sapool.detect.drawing import drawn
+from sapool.boxes.drawing import drawn
+from sapool.detect.boxes import find_boxes, read_pictures, red_first
 from sapool.detect.engine import quiet_mmengine
 from sapool.ir.site import Site
+from sapool.model import pools_of
+from sapool.poolings.weights import recording
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.outputs import file_names, make_folder, save_figure
 from sapool.runs.protocol import Run
 from sapool.runs.results import Heatmaps
-from sapool.runs.sheets import Panel, draw, pool_panel, pool_weights
+from sapool.runs.sheets import Panel, draw, pool_panel
 
 
 def heatmap(run: Run[DetectionRecipe, Any], images: Sequence[str], threshold: float, folder: Path) -> Heatmaps:
@@ -42,7 +45,7 @@ def heatmap(run: Run[DetectionRecipe, Any], images: Sequence[str], threshold: fl
         with quiet_mmengine():
             boxes = find_boxes(run.model, picture, run.classes, threshold)
             pools = _pools(run.model, picture)
-        image = drawn(picture, boxes, run.classes)
+        image = drawn(red_first(picture), boxes, run.classes, legend=False)
         height, width = image.shape[1:]
         maps = (pool_panel(site, mean, (height, width)) for site, mean in pools)
         save_figure(draw(image, [Panel(Path(name).name), *maps], title), file)
@@ -56,12 +59,13 @@ def _pools(model: Any, picture: np.ndarray) -> list[tuple[Site, Tensor | None]]:
     height, width = data["inputs"].shape[1:]
     batch = {"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]}
     x = model.data_preprocessor(batch, False)["inputs"]
-    maps, _ = pool_weights(model.backbone, x)
+    with torch.no_grad(), recording(pools_of(model.backbone, model.backbone.plan)) as maps:
+        model.backbone(x)
     found: list[tuple[Site, Tensor | None]] = []
     for site in model.backbone.plan.sites:
-        if site.module not in maps:
+        if site.name not in maps:
             continue
-        weight, mean = maps[site.module], None
+        weight, mean = maps[site.name], None
         if weight is not None:
             cells = zip((height, width), weight.shape[2:], x.shape[2:], strict=True)
             rows, columns = (-(-n * count // whole) for n, count, whole in cells)

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from sapool.boxes.coco import find_dataset
+from sapool.boxes.detections import Detections
+from sapool.boxes.drawing import drawn, save
+from sapool.boxes.evaluation import DetectorEvaluation
 from sapool.detect.binding.config import bind, build_model
-from sapool.detect.boxes import Detections, find_boxes, read_pictures
+from sapool.detect.boxes import find_boxes, read_pictures, red_first
 from sapool.detect.checkpoints import best_of, read_run_checkpoint
-from sapool.detect.data.coco import find_dataset
-from sapool.detect.drawing import drawn, save
 from sapool.detect.engine import quiet_mmengine
-from sapool.detect.evaluate import DetectorEvaluation, evaluate
+from sapool.detect.evaluate import evaluate
 from sapool.detect.heatmap import heatmap
 from sapool.errors import WeightsError
 from sapool.recipes.detection import DetectionRecipe
@@ -42,7 +44,7 @@ class DetectorRun(Run[DetectionRecipe, Any]):
         if folder is not None:
             make_folder(folder)
             for picture, boxes, name in zip(pictures, found, file_names(names), strict=True):
-                save(drawn(picture, boxes, self.classes), folder / name)
+                save(drawn(red_first(picture), boxes, self.classes), folder / name)
         return Detections(names, found, threshold, folder)
 
     def heatmap(

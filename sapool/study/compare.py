@@ -1,4 +1,4 @@
-"""Runs side by side: accuracy against cost."""
+"""Runs side by side: what they reached against what their networks cost."""
 
 from __future__ import annotations
 
@@ -9,32 +9,45 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
-from sapool.errors import InputError, RecipeError
+from sapool.errors import InputError
+from sapool.model import CompiledModel
 from sapool.recipes.inputs import Sides, size_text
+from sapool.recipes.reading import AnyRecipe
 from sapool.recipes.settings import Recipe
 from sapool.runs.folder import recipe_of
 from sapool.runs.networks import compile_network
 from sapool.runs.outputs import save_figure
 from sapool.runs.results import Result, Table
+from sapool.study import pareto
 from sapool.training.checkpoints import best_checkpoint, narrow_like
 
 COSTS = {"parameters": "parameters", "macs": "MACs", "peak_bytes": "peak activations, bytes (int8, one image)"}
+_AXES = {
+    "parameters": ("parameters", pareto.count),
+    "macs": ("MACs, one image", pareto.count),
+    "peak_bytes": ("peak activations (int8, one image)", pareto.size),
+}
+ACCURACY, PRECISION = "test accuracy", "AP on validation images"
+_ASSUMED = 224
+"""The side for which a detector's network is measured whose recipe leaves the size of images to its base."""
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A finished run of a classifier.
+    """A finished run.
 
     Attributes:
         run: its folder's name.
-        architecture, data, image_size: what was trained on what.
-        test_accuracy: of the epoch that was chosen.
+        architecture, data: what was trained on what.
+        image_size: side, or (height, width), in pixels.
+        test_accuracy: what the epoch that was chosen reached; of a detector COCO's AP, which isn't an accuracy.
         select: what chose it, `val` or `test`.
-        parameters, macs, peak_bytes: of its network, for one image.
+        parameters, macs, peak_bytes: of its network, for one image; of a detector's without neck and heads.
+        epochs: how long it was trained.
+        score: what `test_accuracy` is.
     """
 
     run: str
@@ -46,6 +59,8 @@ class ComparedRun:
     parameters: int
     macs: int
     peak_bytes: int
+    epochs: int | None = None
+    score: str = ACCURACY
 
 
 @dataclass(frozen=True)
@@ -57,28 +72,51 @@ class Comparison(Result):
     @property
     def comparable(self) -> bool:
         """Whether all runs have the same data, and chose their epochs on the same images."""
-        return len({(run.data, run.select) for run in self.runs}) <= 1
+        return len({(run.data, run.select, run.score) for run in self.runs}) <= 1
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What makes these runs unequal, a sentence each."""
+        said = []
+        if not self.comparable:
+            said.append("note: these runs differ in data or in what chose their epoch; their accuracies don't compare")
+        if len(sizes := {size_text(run.image_size): None for run in self.runs}) > 1:
+            said.append(f"note: these runs saw images of different sizes ({', '.join(sizes)} pixels)")
+        if len(epochs := {str(run.epochs): None for run in self.runs}) > 1:
+            said.append(f"note: these runs were trained for different numbers of epochs ({', '.join(epochs)})")
+        if any(run.score == PRECISION for run in self.runs):
+            said.append("note: costs of detectors are those of the network, without neck and heads")
+        return tuple(said)
 
     def report(self) -> tuple[Table | str, ...]:
-        heads = ("run", "architecture", "data", "size", "test accuracy", "epoch chosen on", *COSTS.values())
+        scores = {run.score: None for run in self.runs}
+        reached = next(iter(scores)) if len(scores) == 1 else "score"
+        heads = ("run", "architecture", "data", "size", "epochs", reached, "epoch chosen on", *COSTS.values())
         rows = tuple(
-            (run.run, run.architecture, run.data, size_text(run.image_size), f"{run.test_accuracy:.4f}", run.select,
-             *(f"{getattr(run, name):,}" for name in COSTS))
+            (run.run, run.architecture, run.data, size_text(run.image_size), str(run.epochs or "-"),
+             f"{run.test_accuracy:.4f}", run.select, *(f"{getattr(run, name):,}" for name in COSTS))
             for run in self.runs
         )  # fmt: skip
-        note = "note: these runs differ in data or in what chose their epoch; their accuracies don't compare"
-        return (Table(heads, rows), *(() if self.comparable else (note,)))
+        return (Table(heads, rows), *self.notes)
 
     def as_data(self) -> list[dict[str, Any]]:
         return [asdict(run) for run in self.runs]
 
     def plot(self, path: str | Path) -> None:
-        """Writes a PNG of accuracy against parameters, MACs and peak activation memory.
+        """Writes a PNG of what was reached against parameters, MACs and peak activation memory.
 
         Raises:
             InputError: the file can't be written.
         """
-        save_figure(_figure(self.runs), Path(path))
+        points = []
+        for run in self.runs:
+            on_test = run.select == "test"
+            says = f"{run.run}: {run.architecture}{' (epoch chosen on test)' if on_test else ''}"
+            cost = {name: float(getattr(run, name)) for name in COSTS}
+            points.append(pareto.Point(run.run, says, run.test_accuracy, cost, hollow=on_test))
+        scores = {run.score: None for run in self.runs}
+        notes = [note.removeprefix("note: ") for note in self.notes]
+        save_figure(pareto.draw(points, _AXES, " or ".join(scores), notes), Path(path))
 
 
 def compare(paths: Sequence[str | Path]) -> Comparison:
@@ -88,60 +126,48 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
         paths: the runs' folders.
 
     Raises:
-        InputError: a folder holds no finished run of a classifier.
+        InputError: a folder holds no finished run.
     """
     return Comparison(tuple(_read(Path(path)) for path in paths))
 
 
 def _read(folder: Path) -> ComparedRun:
     recipe = recipe_of(folder)
-    if not isinstance(recipe, Recipe):
-        raise RecipeError(f"the run in {folder} is of a detector; what is asked for needs a classifier's")
+    classifies = isinstance(recipe, Recipe)
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        accuracy = float(summary["test_accuracy"])
-        classes = int(summary["classes"])
+        reached = float(summary["test_accuracy" if classifies else "bbox_mAP"])
+        classes, epochs = int(summary["classes"]), summary.get("epochs")
     except FileNotFoundError:
         raise InputError(
             f"the run in {folder} isn't finished: there is no summary.json; sapoolc train --resume --run-dir {folder}"
         ) from None
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'summary.json'} is damaged; sapoolc train --resume writes it again") from None
-    with torch.device("meta"):
-        model = compile_network(recipe, num_classes=classes, image_size=recipe.data.image_size)
-        if summary.get("pruned"):
-            narrow_like(model, best_checkpoint(folder, recipe))
+    model, size = _network(recipe, folder, classes, pruned=bool(summary.get("pruned")))
     whole = total(costs(model, model.plan))
     return ComparedRun(
         run=folder.name,
         architecture=recipe.architecture,
         data=recipe.data.name,
-        image_size=recipe.data.image_size,
-        test_accuracy=accuracy,
-        select=recipe.select,
+        image_size=size,
+        test_accuracy=reached,
+        select=recipe.select if isinstance(recipe, Recipe) else "val",
         parameters=whole.parameters,
         macs=whole.macs,
         peak_bytes=activation_memory(model, model.plan).peak,
+        epochs=epochs,
+        score=ACCURACY if classifies else PRECISION,
     )
 
 
-def _figure(runs: Sequence[ComparedRun]) -> Figure:
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
-    panels = figure.subplots(1, len(COSTS), sharey=True)
-    for panel, (name, label) in zip(panels, COSTS.items(), strict=True):
-        for number, run in enumerate(runs):
-            # Hollow: its epoch was chosen on the test set.
-            face = "none" if run.select == "test" else f"C{number % 10}"
-            note = " (epoch chosen on test)" if run.select == "test" else ""
-            panel.scatter(
-                getattr(run, name), run.test_accuracy, s=50, facecolor=face, edgecolor=f"C{number % 10}",
-                label=f"{run.run}: {run.architecture}{note}",
-            )  # fmt: skip
-        panel.set_xscale("log")
-        panel.set_xlabel(label)
-        panel.grid(alpha=0.3, which="both")
-        panel.margins(0.15)
-    panels[0].set_ylabel("test accuracy")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=1 if len(runs) < 4 else 2, fontsize="small")
-    return figure
+def _network(recipe: AnyRecipe, folder: Path, classes: int, *, pruned: bool) -> tuple[CompiledModel, int | Sides]:
+    """A run's network without data, and the size of its images."""
+    size = recipe.data.image_size or _ASSUMED
+    with torch.device("meta"):
+        if not isinstance(recipe, Recipe):
+            return compile_network(recipe, features_only=True, image_size=size), size
+        model = compile_network(recipe, num_classes=classes, image_size=size)
+        if pruned:
+            narrow_like(model, best_checkpoint(folder, recipe))
+    return model, size

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import signal
 import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,10 +15,13 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import Tensor, nn
 
+from sapool.poolings.weights import recording, uniformity
 from sapool.recipes.network import NetworkRecipe
 from sapool.runs.progress import Progress
 from sapool.training.checkpoints import LAST, mark
+from sapool.training.history import UNIFORMITY
 
 
 class SeedPerStep(Callback):
@@ -129,6 +134,41 @@ class CheckpointCallback(Checkpoint):
                 state["dirpath"] = here
 
 
+class UniformityMonitor(Callback):
+    """Logs after each epoch how evenly each pool weighs its pixels, on the first batch that is validated.
+
+    Args:
+        pools: by the names of their sites.
+    """
+
+    def __init__(self, pools: Mapping[str, nn.Module]) -> None:
+        self.pools = pools
+        self._recording: AbstractContextManager[dict[str, Tensor | None]] | None = None
+        self._found: dict[str, Tensor | None] = {}
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx == 0:
+            self._recording = recording(self.pools)
+            self._found = self._recording.__enter__()
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        if self._recording is None:
+            return
+        self._recording.__exit__(None, None, None)
+        self._recording = None
+        for name, weight in self._found.items():
+            if weight is not None:
+                value = uniformity(weight)
+                pl_module.log(
+                    f"{UNIFORMITY}{name}", value, on_epoch=True, batch_size=1, sync_dist=trainer.world_size > 1
+                )
+
+
 class EpochReporter(Callback):
     """Tells each epoch's metrics, where no progress bar shows them."""
 
@@ -139,6 +179,6 @@ class EpochReporter(Callback):
         metrics = {
             name.replace("_", " "): float(value)
             for name, value in sorted(trainer.callback_metrics.items())
-            if not name.startswith("lr-") and not name.endswith("_step")
+            if not name.startswith(("lr-", UNIFORMITY)) and not name.endswith("_step")
         }
         self.progress.epoch(trainer.current_epoch + 1, int(trainer.max_epochs or 0), metrics)

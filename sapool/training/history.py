@@ -1,4 +1,4 @@
-"""What a run logged, over all its starts: one table, and the learning curves."""
+"""What a run logged, over all its starts, as one table; and what curves show of it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from sapool.runs.outputs import save_figure
+from sapool.runs.curves import Chart, Line
 from sapool.weights.atomic import write_text
 
 Row = dict[str, float]
+UNIFORMITY = "uniformity_"
+"""What the names of those metrics begin with; the pool's site follows."""
 
 
 def rows(folder: Path) -> list[Row]:
@@ -59,39 +59,26 @@ def _read(part: Path) -> list[Row]:
         return [row for row in found if "step" in row]
 
 
-def series(table: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
+def points(table: Sequence[Row], name: str) -> list[tuple[float, float]]:
     """Steps and values of one metric."""
-    chosen = [(row["step"], row[name]) for row in table if name in row]
-    return [step for step, _ in chosen], [value for _, value in chosen]
+    return [(row["step"], row[name]) for row in table if name in row]
 
 
-def plot(folder: Path, title: str, selection: str) -> None:
-    """Writes `curves.png`: loss and accuracy of training and of the images that select.
+def best_of(found: Sequence[tuple[float, float]], every: int = 1) -> tuple[float, str] | None:
+    """Where a metric is largest for the first time: the step, and the epoch's name; None where it was never measured.
 
     Args:
-        folder: the run's.
-        title: above the plots.
-        selection: how metrics of the selecting images are called.
+        found: the metric's points, one a measurement.
+        every: epochs between them.
     """
-    table = rows(folder)
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2)
-    labels = {
-        "train": "training",
-        "val": "held-out training images",
-        "selected_on_test": "test set (selects the epoch)",
-    }
-    for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
-        if what == "loss":
-            axis.plot(
-                *series(table, "train_loss_step"), color="C0", alpha=0.3, linewidth=0.8, label="training, batches"
-            )
-        for colour, part in (("C0", "train"), ("C1", selection)):
-            steps, values = series(table, f"{part}_{what}")
-            axis.plot(steps, values, color=colour, marker="o", markersize=3, label=labels[part])
-        axis.set_xlabel("step")
-        axis.set_ylabel("cross-entropy" if what == "loss" else "top-1 accuracy")
-        axis.grid(alpha=0.3)
-        axis.legend()
-    figure.suptitle(title)
-    save_figure(figure, folder / "curves.png")
+    if not found:
+        return None
+    place = max(range(len(found)), key=lambda index: found[index][1])
+    return found[place][0], f"best epoch: {(place + 1) * every}"
+
+
+def uniformities(table: Sequence[Row]) -> Chart:
+    """How evenly each pool weighs its pixels, over the steps."""
+    names = sorted({key for row in table for key in row if key.startswith(UNIFORMITY)})
+    lines = [Line(name.removeprefix(UNIFORMITY), points(table, name), colour) for colour, name in enumerate(names)]
+    return Chart("uniformity of pools' weights (1: all alike)", lines, bounds=(0, 1.05))

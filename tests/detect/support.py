@@ -6,8 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from sapool.boxes.coco import AnnotatedImages, BoxDataset, digits, find_dataset
 from sapool.detect.binding.config import BoundConfig, bind
-from sapool.detect.data.coco import AnnotatedImages, BoxDataset, digits, find_dataset
 from sapool.recipes.detection import DetectionRecipe
 from sapool.recipes.reading import read_recipe
 from tests.commands import sapoolc

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sapool.detect.data.coco import check_dataset, digits, find_dataset
-from sapool.detect.data.images import LoadWholeImage
+from sapool.boxes.coco import check_dataset, digits, find_dataset
+from sapool.detect.binding.images import LoadWholeImage
 from sapool.errors import InputError
 from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
 from sapool.recipes.reading import read_recipe

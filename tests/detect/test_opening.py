@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import sapool
+from sapool.boxes.coco import find_dataset
 from sapool.detect.binding.base import KEPT, load_base
 from sapool.detect.binding.config import bind, write_config
 from sapool.detect.binding.literal import is_data, read_literal
-from sapool.detect.data.coco import find_dataset
 from sapool.errors import InputError
 from tests.detect.support import SHIPPED, command, digits_recipe, overrides
 

@@ -231,6 +231,6 @@ def test_loss_that_is_no_number(data, tmp_path):
     assert "Lower optimizer.lr" in said
 
 
-def test_classification_tools_refuse_a_detectors_run(run):
+def test_a_run_that_is_not_finished_is_not_compared(run):
     _, err = command("compare", run, code=2)
-    assert "is of a detector; what is asked for needs a classifier's" in err
+    assert "isn't finished: there is no summary.json" in err

@@ -11,11 +11,12 @@ from torch.utils.data import DistributedSampler
 
 from sapool.classify.data import transforms
 from sapool.classify.data.images import ImageFiles
-from sapool.classify.data.loading import Loader, Samples
+from sapool.classify.data.samples import Samples
 from sapool.classify.data.sources import open_data
 from sapool.errors import InputError
 from sapool.recipes.settings import Recipe
 from sapool.runs.channels import with_channels
+from sapool.training.loading import Loader
 
 
 class DataModule(L.LightningDataModule):

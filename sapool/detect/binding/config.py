@@ -18,12 +18,12 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from sapool.boxes.coco import BoxDataset
 from sapool.detect.binding.base import load_base
 from sapool.detect.binding.families import HEADS
 from sapool.detect.binding.inputs import Size, base_size, bind_inputs
 from sapool.detect.binding.model import Binding, bind_model, check_parts
 from sapool.detect.binding.schedule import bind_training
-from sapool.detect.data.coco import BoxDataset
 from sapool.errors import WorkError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.weights.atomic import write_text

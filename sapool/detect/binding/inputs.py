@@ -8,9 +8,9 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from sapool.boxes.coco import AnnotatedImages, BoxDataset
 from sapool.detect.binding.families import SIZES
 from sapool.detect.binding.model import in_bytes
-from sapool.detect.data.coco import AnnotatedImages, BoxDataset
 from sapool.errors import InputError
 from sapool.recipes.detection import DetectionRecipe
 

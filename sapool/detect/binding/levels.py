@@ -35,45 +35,6 @@ class Level:
     stride: tuple[Number, Number]
 
 
-def choose_outputs(
-    features: Sequence[Feature], count: int, wanted: Sequence[int] | None, text: str, *, stages_only: bool = False
-) -> tuple[int, ...]:
-    """Indices of the maps that feed the neck: those wanted, or the deepest map of each of the `count` smallest sizes.
-
-    Args:
-        features: everything that the network could return.
-        count: how many the neck takes.
-        wanted: the recipe's choice, or None.
-        text: the architecture, for messages.
-        stages_only: choose among the stages' maps, and not that of a last convolution.
-
-    Raises:
-        InputError: an index that doesn't exist, too many or too few, or maps that don't shrink.
-    """
-    maps = ", ".join(f"{index}: {feature.name} 1/{feature.reduction}" for index, feature in enumerate(features))
-    if wanted is None:
-        deepest = {
-            feature.reduction: index
-            for index, feature in enumerate(features)
-            if not stages_only or feature.name.startswith("stage")
-        }
-        chosen = tuple(deepest[reduction] for reduction in sorted(deepest)[-count:])
-        if len(chosen) < count:
-            raise InputError(
-                f"detector.out_indices: the base's neck takes {count} maps, and {text} has maps of {len(deepest)} "
-                f"different sizes only ({maps}); use an architecture that downsamples more often, or another base"
-            )
-        return chosen
-    for index in wanted:
-        if not 0 <= index < len(features):
-            raise InputError(f"detector.out_indices: {text} has maps 0 to {len(features) - 1} ({maps}), not {index}")
-    if len(wanted) != count:
-        raise InputError(f"detector.out_indices: the base's neck takes {count} maps, not {len(wanted)}")
-    if list(wanted) != sorted(set(wanted)):
-        raise InputError(f"detector.out_indices: expected ascending numbers, not {list(wanted)}")
-    return tuple(wanted)
-
-
 def count_inputs(model: ConfigDict) -> int:
     """How many maps a base's neck (or, without one, its head) takes."""
     necks = necks_of(model)

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 
+from sapool.boxes.maps import choose_outputs
 from sapool.detect.binding.families import BOX_HEADS, EXTRACTORS, FINEST_SCALE, HEADS, ROI_HEADS, Head
+from sapool.detect.binding.grey import KNOWN, GreyDataPreprocessor
 from sapool.detect.binding.levels import (
     Level,
     Number,
     bind_necks,
-    choose_outputs,
     count_inputs,
     measure_levels,
     necks_of,
 )
-from sapool.detect.data.grey import KNOWN, GreyDataPreprocessor
 from sapool.errors import InputError, did_you_mean
 from sapool.passes.measure import Feature
 from sapool.recipes.detection import DetectionRecipe

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmdet.datasets import CocoDataset
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
+from sapool.boxes import digits
 from sapool.catalogue.data_sets import default_root
-from sapool.detect.data import digits
 from sapool.errors import InputError, did_you_mean
 from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
 from sapool.runs.images import is_suspicious, read_whole
@@ -66,7 +66,7 @@ def find_dataset(data: DetectionData, *, present: bool = True) -> BoxDataset:
     train = AnnotatedImages(root / data.train_annotations, root / data.train_images)
     val = AnnotatedImages(root / data.val_annotations, root / data.val_images)
     if not present and data.name == "coco" and not train.annotations.exists():
-        return BoxDataset(root, train, val, _chosen(data, CocoDataset.METAINFO["classes"], "COCO"))
+        return BoxDataset(root, train, val, _chosen(data, _coco(), "COCO"))
     names = _categories(_read(train.annotations), train.annotations)
     return BoxDataset(root, train, val, _chosen(data, names, str(train.annotations)))
 
@@ -94,6 +94,12 @@ def check_dataset(dataset: BoxDataset, batch_size: int) -> tuple[int, int]:
             f"{batch_size} (train.batch_size)"
         )
     return counts[0], counts[1]
+
+
+def _coco() -> list[str]:
+    """COCO's 80 classes, in its order; torchvision's list has gaps where COCO's numbers do."""
+    named = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    return [name for name in named if name not in ("__background__", "N/A")]
 
 
 def _chosen(data: DetectionData, names: Sequence[str], where: str) -> tuple[str, ...]:

@@ -5,69 +5,41 @@ Nothing here depends on how many processes load, on what was drawn before, or on
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 
-from sapool.classify.data.images import Source
 from sapool.errors import InputError
-from sapool.runs.channels import with_channels
-
-Batch = tuple[Tensor, Tensor]
 
 
-class Samples(Dataset[Batch]):
-    """Some images of a source, transformed: (images, labels), float32 (N, C, H, W) and int64 (N,), a batch at a time.
+class Seeded(Dataset[Any], ABC):
+    """Samples that are read a batch at a time, and varied at random as the epoch says and nothing else.
 
-    Args:
-        source: the images.
-        indices: which of them.
-        transform: what each goes through, uint8 to uint8.
-        normalise: what a batch goes through.
-        seed: of the transform's randomness; None where it has none.
-        channels: C, as many as the network takes.
+    Attributes:
+        epoch: the number of the epoch, from 0.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        indices: Sequence[int],
-        transform: nn.Module,
-        normalise: nn.Module,
-        seed: int | None,
-        channels: int = 3,
-    ) -> None:
-        self.source, self.indices, self.transform, self.normalise = source, list(indices), transform, normalise
-        self.seed, self.channels = seed, channels
+    def __init__(self) -> None:
         # In shared memory, for workers that live longer than an epoch.
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
-    def __len__(self) -> int:
-        return len(self.indices)
+    @abstractmethod
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, position: int) -> Batch:
+    @abstractmethod
+    def __getitems__(self, positions: Sequence[int]) -> Any:
+        """A batch: the samples at these positions."""
+
+    def __getitem__(self, position: int) -> Any:
         return self.__getitems__([position])
 
-    def __getitems__(self, positions: Sequence[int]) -> Batch:
-        chosen = [self.indices[position] for position in positions]
-        with torch.random.fork_rng(devices=()):
-            images = torch.stack([self._one(index) for index in chosen])
-        batch: Tensor = self.normalise(images)
-        return batch, self.source.labels[chosen]
 
-    def _one(self, index: int) -> Tensor:
-        if self.seed is not None:
-            torch.default_generator.manual_seed(_seed_of(self.seed, int(self.epoch), index))
-        image: Tensor = self.transform(with_channels(self.source.image(index), self.channels))
-        return image
-
-
-def _seed_of(*numbers: int) -> int:
+def seed_of(*numbers: int) -> int:
     """One 64-bit seed of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
@@ -78,16 +50,16 @@ class ErrorsAsData(Dataset[Any]):
     An exception crosses from a worker as its whole traceback in a string; a message stays what it is.
     """
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: Seeded) -> None:
         self.samples = samples
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, position: int) -> Batch | str:
+    def __getitem__(self, position: int) -> Any:
         return self.__getitems__([position])
 
-    def __getitems__(self, positions: Sequence[int]) -> Batch | str:
+    def __getitems__(self, positions: Sequence[int]) -> Any:
         try:
             return self.samples.__getitems__(positions)
         except InputError as error:
@@ -95,7 +67,7 @@ class ErrorsAsData(Dataset[Any]):
 
 
 class Loader(DataLoader[Any]):
-    """torch's loader for `Samples`, which Lightning can stop inside an epoch and go on with (its `_Stateful` protocol).
+    """torch's loader for `Seeded` samples, which Lightning can stop inside an epoch and go on with (`_Stateful`).
 
     Args:
         samples: the data.
@@ -109,7 +81,7 @@ class Loader(DataLoader[Any]):
 
     def __init__(
         self,
-        samples: Samples,
+        samples: Seeded,
         sampler: Any,
         batch_size: int,
         *,
@@ -134,7 +106,7 @@ class Loader(DataLoader[Any]):
     def __len__(self) -> int:
         return min(len(self.batches), self.limit or len(self.batches))
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # Runs at the first `next`, by when Lightning has told the sampler its epoch.
         sampler = self.batches.sampler
         if isinstance(sampler, DistributedSampler):

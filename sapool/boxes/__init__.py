@@ -1,0 +1,1 @@
+"""What detection is about, whatever the engine: data sets in COCO's format, boxes, drawings, average precision."""

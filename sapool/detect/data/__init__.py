@@ -1,1 +1,0 @@
-"""Images with boxes, in COCO's format."""
