@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -28,12 +29,82 @@ class Feature:
         channels: C of the map.
         reduction: image side over map side.
         node: its node in the graph.
+        module: path of the module whose map it is: a stage's, or its pool's.
     """
 
     name: str
     channels: int
     reduction: int
     node: str
+    module: str = ""
+
+
+class FeatureInfo(tuple[Feature, ...]):
+    """The maps that a model returns, or could return; with the methods that timm's models have for that.
+
+    timm numbers all maps, and the methods take such numbers. A tuple's own are those of the maps that are returned.
+
+    Args:
+        every: all maps that there are.
+        out_indices: numbers of those that are returned, in order; None for all.
+
+    Attributes:
+        every: all maps.
+        out_indices: as given.
+    """
+
+    every: tuple[Feature, ...]
+    out_indices: tuple[int, ...]
+
+    def __new__(cls, every: Iterable[Feature], out_indices: Iterable[int] | None = None) -> FeatureInfo:
+        whole = tuple(every)
+        indices = tuple(range(len(whole)) if out_indices is None else out_indices)
+        info = super().__new__(cls, [whole[index] for index in indices])
+        info.every, info.out_indices = whole, indices
+        return info
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FeatureInfo, (self.every, self.out_indices)
+
+    @property
+    def info(self) -> list[dict[str, Any]]:
+        """timm's record of each map, returned or not."""
+        return [
+            {
+                "num_chs": f.channels,
+                "reduction": f.reduction,
+                "module": f.module or f.name,
+                "index": index,
+                "name": f.name,
+            }
+            for index, f in enumerate(self.every)
+        ]
+
+    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
+        """One field of timm's records: of the maps that are returned, or of those with these numbers."""
+        info = self.info
+        if isinstance(idx, int):
+            return info[idx][key]
+        return [info[index][key] for index in (self.out_indices if idx is None else idx)]
+
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Channels of the maps that are returned, or of those with these numbers."""
+        return self.get("num_chs", idx)
+
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Image side over map side, as `channels`."""
+        return self.get("reduction", idx)
+
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Paths of the modules whose maps they are, as `channels`."""
+        return self.get("module", idx)
+
+    def get_dicts(self, keys: Sequence[str] | None = None, idx: int | Sequence[int] | None = None) -> Any:
+        """timm's records with these fields, or all, as `channels`."""
+        info = [{key: entry[key] for key in keys or entry} for entry in self.info]
+        if isinstance(idx, int):
+            return info[idx]
+        return [info[index] for index in (self.out_indices if idx is None else idx)]
 
 
 @dataclass(frozen=True)
@@ -84,10 +155,20 @@ def _features(plan: Plan, nodes: dict[str, fx.Node], values: dict[str, Any]) -> 
     reductions = reductions_of(plan)
     marked = [(node.meta["feature"], node) for node in nodes.values() if "feature" in node.meta]
     return tuple(
-        Feature(name, int(values[node.name].shape[1]), reductions[name], node.name)
+        Feature(name, int(values[node.name].shape[1]), reductions[name], node.name, _module(plan, name, node))
         for name, node in marked
         if isinstance(values[node.name], Tensor)
     )
+
+
+def _module(plan: Plan, name: str, node: fx.Node) -> str:
+    """The path of the module whose map a feature is: a pool's, or of its stage the container or the last block."""
+    if node.op == "call_module" and str(node.target).startswith("pools."):
+        return str(node.target)
+    parts = dict(plan.parts)
+    parents = {path.rpartition(".")[0] for path in parts[name]}
+    others = {path.rpartition(".")[0] for part, paths in parts.items() if part != name for path in paths}
+    return parents.pop() if len(parents) == 1 and not parents & {"", *others} else parts[name][-1]
 
 
 def _propagated(module: fx.GraphModule, plan: Plan) -> list[dict[str, Any]]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.graph_module import reduce_graph_module
 
+from sapool.analysis.classifier import replace_classifier
+from sapool.analysis.parts import parts_of
 from sapool.analysis.trace import TRACING, keep_order
+from sapool.errors import InputError
 from sapool.grammar import parse
 from sapool.ir.architecture import Architecture
 from sapool.ir.plan import Plan
-from sapool.passes.measure import Feature
+from sapool.passes.measure import Feature, FeatureInfo
 from sapool.passes.record import PassRun, Refusal, Rewrite
 from sapool.poolings.weights import recording
+from sapool.weights.initialization import start_classifier
 from sapool.weights.narrowing import Shapes, narrow
 from sapool.weights.transfer import Transfer
 
@@ -89,16 +93,82 @@ class CompiledModel(fx.GraphModule):
         return self.origin.transfer
 
     @property
-    def feature_info(self) -> tuple[Feature, ...]:
-        """Channels, reduction and name of each feature map, as measured.
+    def feature_info(self) -> FeatureInfo:
+        """Channels, reduction and name of each feature map, as measured; with the methods of timm's models.
 
         Those that the model returns, in order, with `features_only`; else those that it could return.
         """
         features = self.origin.features
         if not self.plan.options.features_only:
-            return features
-        by_name = {feature.name: feature for feature in features}
-        return tuple(by_name[self.plan.features[index][0]] for index in self.plan.outputs)
+            return FeatureInfo(features)
+        names = [feature.name for feature in features]
+        return FeatureInfo(features, (names.index(self.plan.features[index][0]) for index in self.plan.outputs))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Gives the network a new last layer, which starts at random; its other weights stay.
+
+        Args:
+            num_classes: the layer's outputs.
+
+        Raises:
+            InputError: there is no such layer, or it can't have so many outputs.
+        """
+        plan = self.plan.with_options(num_classes=num_classes)
+        if plan.options.features_only:
+            raise InputError(f"{plan.architecture} returns maps (features_only), and has no classifier to replace")
+        layer = replace_classifier(self, num_classes, plan.architecture)
+        start_classifier(layer, plan)
+        origin, path = self.origin, next(name for name, module in self.named_modules() if module is layer)
+        shapes = {f"{path}.{name}": tuple(value.shape) for name, value in layer.named_parameters()}
+        self.meta["sapool"] = replace(
+            origin,
+            plan=plan,
+            full=origin.full and origin.full.with_options(num_classes=num_classes),
+            shapes=origin.shapes and {**origin.shapes, **shapes},
+        )
+
+    def freeze(self, until: str | None) -> None:
+        """Stops a part of the network from learning: its weights get no gradients, its batch norms keep statistics.
+
+        Args:
+            until: the last part that is frozen: `stem` (with a prepool), `stage1` and so on (with its pool), or `head`;
+                None to let everything learn again.
+
+        Raises:
+            InputError: there is no such part.
+        """
+        self.requires_grad_(True)
+        self.meta["frozen"] = frozen = self._parts_until(until)
+        for path in frozen:
+            self.get_submodule(path).requires_grad_(False)
+        self.train(self.training)
+
+    def _parts_until(self, until: str | None) -> tuple[str, ...]:
+        """Paths of the modules of all parts up to one, in order."""
+        names = ["stem", *(name for name, _ in self.plan.parts)]
+        if until is None:
+            return ()
+        if until not in names:
+            raise InputError(f"freeze: {self.plan.architecture} has the parts {', '.join(names)}, not '{until}'")
+        within = names[: names.index(until) + 1]
+        wanted = {*within, "pools.prepool", *(f"pools.{name}" for name in within)}
+        parts = parts_of(self, self.plan)
+        called = (node for node in self.graph.nodes if node.op == "call_module" and parts[node.name] in wanted)
+        return tuple(dict.fromkeys(str(node.target) for node in called))
+
+    def train(self, mode: bool = True) -> Self:
+        """As for every module; what is frozen stays as in evaluation."""
+        super().train(mode)
+        for path in self.meta.get("frozen", ()):
+            self.get_submodule(path).eval()
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except RuntimeError as error:
+            check_channels(args, self.plan, error)
+            raise
 
     def with_transfer(self, transfer: Transfer) -> CompiledModel:
         """Records what loading weights did; returns the model itself."""
@@ -162,6 +232,21 @@ def pools_of(module: nn.Module, plan: Plan) -> dict[str, nn.Module]:
     present = dict(module.named_modules())  # where only some feature maps are wanted, not every pool is
     pools = (site for site in plan.sites if site.action == "pool" and site.module in present)
     return {site.name: present[site.module] for site in pools}
+
+
+def check_channels(args: tuple[Any, ...], plan: Plan, error: RuntimeError) -> None:
+    """Says of a call that failed that the images had other channels, where that is why.
+
+    Raises:
+        InputError: they had; names `in_chans`.
+    """
+    wanted = plan.options.in_chans
+    x = args[0] if args and isinstance(args[0], Tensor) else None
+    if x is not None and x.dim() == 4 and x.shape[1] != wanted:
+        raise InputError(
+            f"{plan.architecture} takes images of {wanted} channels (in_chans), not of {x.shape[1]}: expected "
+            f"(N, {wanted}, H, W), not {tuple(x.shape)}; compile it with in_chans={x.shape[1]}, or convert the images"
+        ) from error
 
 
 def _unpickle(

@@ -12,6 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, fx, nn
 
+from sapool.analysis.classifier import replace_classifier
 from sapool.analysis.shapes import ShapeError, image, propagate
 from sapool.analysis.survey import survey
 from sapool.analysis.trace import has_attribute, keep_order, trace
@@ -20,7 +21,7 @@ from sapool.catalogue.builders import build
 from sapool.errors import InputError
 from sapool.ir.survey import Survey
 
-_KEPT, _CLASSES = 64, 1000
+_KEPT, _CLASSES, _ANY_SIDE = 64, 1000, 256
 
 
 class Source:
@@ -74,6 +75,11 @@ class Given(Source):
         self.survey = survey(self.traced, self.name)
 
     def graph(self, num_classes: int) -> fx.GraphModule:
+        (values,) = propagate(self.traced, _ANY_SIDE)
+        returned = values[self.traced.graph.output_node().name]
+        classes = returned.shape[1] if isinstance(returned, Tensor) and returned.dim() == 2 else 0
+        if num_classes and classes and num_classes != classes:  # the model was given another classifier
+            replace_classifier(self.traced, num_classes, self.name)
         return self.traced
 
     def classes(self, size: tuple[int, int], *, features_only: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sapool.cost.flops import parts_of
+from sapool.analysis.parts import parts_of
 from sapool.errors import InputError
 from sapool.model import CompiledModel
 

@@ -51,12 +51,12 @@ def run(options: argparse.Namespace) -> int:
     assumed = assumptions(options)
     board = DEVICES.find(options.device) if options.device else None
     model = opened(options, real=written is not None and written.weights)
+    from sapool.analysis.parts import parts_of
     from sapool.cli.console import console
     from sapool.cli.memory import unfit
     from sapool.cli.tables import as_data, show_diagnostics, show_summary, thousands
     from sapool.cost.assumptions import BYTES
     from sapool.cost.comparison import compare
-    from sapool.cost.flops import parts_of
     from sapool.diagnostics import diagnose, unacknowledged
     from sapool.schedule.fitting import ROOM, fit
     from sapool.schedule.streaming import Streaming

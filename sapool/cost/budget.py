@@ -30,7 +30,7 @@ def to_blame(memory: Memory, budget: int, parts: Mapping[str, str]) -> list[tupl
     """The parts of a network that need more than `budget` bytes, with their worst moment, the worst first.
 
     Args:
-        parts: which part each of the model's nodes belongs to (`sapool.cost.flops.parts_of`).
+        parts: which part each of the model's nodes belongs to (`sapool.analysis.parts.parts_of`).
     """
     worst: dict[str, int] = {}
     for step in memory.steps:

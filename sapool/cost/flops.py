@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from sapool.analysis.dataflow import module_path
+from sapool.analysis.parts import parts_of
 from sapool.cost.unroll import unroll
 from sapool.ir.plan import Plan
 
@@ -63,30 +63,3 @@ def costs(module: fx.GraphModule, plan: Plan, unrolled: fx.GraphModule | None = 
 
 def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def parts_of(module: fx.GraphModule, plan: Plan) -> dict[str, str]:
-    """The part that each node of a graph belongs to, by the node's name."""
-    owners = {prefix: name for name, prefixes in plan.parts for prefix in prefixes}
-    found = {node: _owner(node, owners) for node in module.graph.nodes}
-    known = [node for node, part in found.items() if part]
-    parts, current = {}, "stem"
-    for node in module.graph.nodes:
-        if node.op == "call_module" and str(node.target).startswith("pools."):
-            parts[node.name] = str(node.target)
-            continue
-        # What stands between stages goes with the one before it; the classifier begins behind the last.
-        current = found[node] or current
-        parts[node.name] = current
-        if known and node is known[-1]:
-            current = "classifier"
-    return parts
-
-
-def _owner(node: fx.Node, owners: dict[str, str]) -> str | None:
-    if node.name in owners:
-        return owners[node.name]
-    path = module_path(node)
-    while path and path not in owners:
-        path = path.rpartition(".")[0]
-    return owners.get(path)

@@ -16,6 +16,7 @@ from sapool.compiler import compile, execute
 from sapool.detect.checkpoints import pretrained
 from sapool.ir.options import Dialect
 from sapool.ir.plan_file import is_plan_file
+from sapool.model import check_channels
 from sapool.planning import plan_from_json, read_plan
 from sapool.weights.transfer import transfer
 
@@ -82,7 +83,11 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Maps (N, C, H/r, W/r) for `feature_info`'s channels C and reductions r, of images (N, in_chans, H, W)."""
-        return tuple(self._run(self, x))
+        try:
+            return tuple(self._run(self, x))
+        except RuntimeError as error:
+            check_channels((x,), self.plan, error)
+            raise
 
     def train(self, mode: bool = True) -> SapoolBackbone:
         super().train(mode)

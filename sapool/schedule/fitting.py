@@ -49,7 +49,7 @@ def fit(memory: Memory, weights: int, device: str, parts: Mapping[str, str] | No
         memory: of a model, or `Schedule.memory()`.
         weights: bytes of the parameters.
         device: a name of `sapool.catalogue.devices.DEVICES`.
-        parts: which part each of the model's nodes belongs to, for the blame (`sapool.cost.flops.parts_of`).
+        parts: which part each of the model's nodes belongs to, for the blame (`sapool.analysis.parts.parts_of`).
 
     Raises:
         InputError: there is no such device.

@@ -158,6 +158,13 @@ def _moments(weight: Tensor) -> tuple[float, float, int]:
     return float(variance.sqrt()), float(values.pow(4).mean() / variance.square().clamp(min=1e-300)), values.numel()
 
 
+@torch.no_grad()
+def start_classifier(layer: nn.Linear | nn.Conv2d, plan: Plan) -> None:
+    """Starts a new last layer as that of the plan's backbone starts."""
+    if is_mobilenet_v2(plan.backbone) and not layer.weight.is_meta:
+        _draw(layer, MOBILENET)
+
+
 def _draw(module: nn.Module, start: Start) -> None:
     if isinstance(module, nn.Conv2d):
         deviation = start.deviation(module.weight, module.groups)
