@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from sapool.analysis.shapes import on_meta
-from sapool.analysis.source import Given, Named, Source
-from sapool.catalogue.backbones import PUBLISHED
+from sapool.analysis.source import Named, Source
+from sapool.analysis.survey import Stages
+from sapool.analysis.trace import trace
+from sapool.catalogue.backbones import PUBLISHED, Pools
 from sapool.catalogue.builders import published
 from sapool.catalogue.passes import PASSES, check_passes
 from sapool.errors import ArchitectureError, InputError, PlanError, WeightsError
@@ -47,6 +50,8 @@ def compile(
     features_only: bool = False,
     out_indices: Collection[int] | None = None,
     backbone: nn.Module | None = None,
+    stages: Stages | None = None,
+    pools: Pools | None = None,
 ) -> CompiledModel:
     """Compiles an architecture into a model: plans it, and carries the plan out.
 
@@ -64,6 +69,9 @@ def compile(
         out_indices: which of them, from 0 as in timm; None for all.
         backbone: a network of your own, (N, C, H, W) to (N, classes), whose name the text then leaves out: `nlp-1222`.
             It stays as it is; the model has a copy of its weights, and its channels and classes.
+        stages: of that network, paths of its stages' modules in order, such as `["layer1", "layer2"]`; several paths in
+            a list are one stage. None where they are to be found; `sapool.survey` tells what is.
+        pools: of that network, where a stage's pool goes: `before`, `first` or `last` of its blocks; None as is usual.
 
     Raises:
         ArchitectureError: the text isn't of the language.
@@ -73,7 +81,7 @@ def compile(
     """
     options = Options(dialect, num_classes, in_chans, image_size, features_only, out_indices)  # type: ignore[arg-type]
     architecture = text if isinstance(text, Architecture) else parse(text, own=backbone is not None)
-    source = source_of(architecture.backbone, backbone, dialect)
+    source = source_of(architecture.backbone, backbone, dialect, stages, pools)
     plan = plan_on(architecture, source, options)
     try:
         return _executed(plan, source, weights, backbone)
@@ -104,7 +112,7 @@ def execute(
     """
     check_passes(without)
     _check_text(plan, own=backbone is not None)
-    source = source_of(plan.backbone, backbone, plan.options.dialect)
+    source = source_of(plan.backbone, backbone, plan.options.dialect, like=plan.survey)
     check(plan)
     check_survey(plan.survey, source.survey)
     return _executed(plan, source, weights, backbone, without, watch)
@@ -113,7 +121,7 @@ def execute(
 def baseline(plan: Plan, own: nn.Module | None = None) -> fx.GraphModule:
     """A plan's backbone as its builder, or its owner, made it, for the plan's images; without data."""
     if own is not None:
-        return Given(own).traced
+        return trace(copy.deepcopy(own), type(own).__name__)
     with torch.device("meta"):
         module = Named(plan.backbone).graph(plan.options.num_classes)
         adapt_input(module, plan, Log())

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from sapool.analysis.source import Given, Named, Source
-from sapool.catalogue.backbones import BACKBONES, OWN, PUBLISHED, TIMM, has_paper_dialect
+from sapool.analysis.survey import Stages
+from sapool.catalogue.backbones import BACKBONES, OWN, PUBLISHED, TIMM, Pools, has_paper_dialect
 from sapool.errors import InputError, did_you_mean
 from sapool.grammar import check_strides, parse
 from sapool.ir import planner
@@ -21,12 +22,19 @@ from sapool.ir.plan_file import EarlierPlan, from_json, is_plan_file, read_text
 from sapool.ir.survey import Survey
 
 
-def make_plan(text: str | Architecture, *, backbone: nn.Module | None = None, **options: Any) -> Plan:
+def make_plan(
+    text: str | Architecture,
+    *,
+    backbone: nn.Module | None = None,
+    stages: Stages | None = None,
+    pools: Pools | None = None,
+    **options: Any,
+) -> Plan:
     """What will be done for an architecture: a plan to print, to edit, and to execute.
 
     Args:
         text: an architecture string, or a parsed one.
-        backbone: a network of your own, as for `compile`.
+        backbone, stages, pools: a network of your own, as for `compile`.
         options: `num_classes`, `in_chans`, `image_size`, `dialect`, `features_only`, `out_indices`, as for `compile`.
 
     Raises:
@@ -34,7 +42,7 @@ def make_plan(text: str | Architecture, *, backbone: nn.Module | None = None, **
     """
     architecture = text if isinstance(text, Architecture) else parse(text, own=backbone is not None)
     given = _options(options)
-    return plan_on(architecture, source_of(architecture.backbone, backbone, given.dialect), given)
+    return plan_on(architecture, source_of(architecture.backbone, backbone, given.dialect, stages, pools), given)
 
 
 def plan_for(text: str | Plan, **options: Any) -> Plan:
@@ -100,17 +108,20 @@ def _differences(name: str, before: Any, after: Any) -> list[tuple[str, Any, Any
     return [] if before == after else [(name, before, after)]
 
 
-def survey(backbone: str | nn.Module) -> Survey:
-    """What there is to rewrite in a backbone: its stem, its stages and their strides, as measured.
+def survey(backbone: str | nn.Module, *, stages: Stages | None = None, pools: Pools | None = None) -> Survey:
+    """What there is to rewrite in a backbone: its stem, its stages and their strides, as measured. Prints as a table.
 
     Args:
         backbone: a name of the catalogue, `timm:NAME`, or a network of your own.
+        stages: of a network of your own, paths of its stages' modules in order; several paths are one stage.
+        pools: of a network of your own, where a stage's pool goes: `before`, `first` or `last` of its blocks.
 
     Raises:
         InputError: there is no such backbone, or it can't be rewritten; says why.
     """
     if isinstance(backbone, nn.Module):
-        return Given(backbone).survey
+        return Given(backbone, stages, pools).survey
+    _check_own(backbone, stages, pools)
     if backbone not in BACKBONES and not backbone.startswith(TIMM):
         hint = did_you_mean(backbone, BACKBONES)
         raise InputError(f"there is no backbone '{backbone}' (sapoolc list backbones).{hint}")
@@ -124,8 +135,28 @@ def _options(given: dict[str, Any]) -> Options:
     return Options(**given)
 
 
-def source_of(name: str, backbone: nn.Module | None, dialect: Dialect) -> Source:
+def _check_own(name: str, stages: Stages | None, pools: Pools | None) -> None:
+    """Refuses to name stages of a backbone that has its own."""
+    if stages is not None or pools is not None:
+        what = "stages" if stages is not None else "pools"
+        raise InputError(f"{what}: they are of a network of your own; {name} is surveyed as it is")
+
+
+def source_of(
+    name: str,
+    backbone: nn.Module | None,
+    dialect: Dialect,
+    stages: Stages | None = None,
+    pools: Pools | None = None,
+    like: Survey | None = None,
+) -> Source:
     """The backbone of that name, or the caller's own, traced and surveyed.
+
+    Args:
+        name: as the architecture has it.
+        backbone: the caller's own.
+        dialect: whose network is meant.
+        stages, pools, like: of the caller's own, as `Given` takes them.
 
     Raises:
         InputError: there is none, or it can't be rewritten.
@@ -134,10 +165,11 @@ def source_of(name: str, backbone: nn.Module | None, dialect: Dialect) -> Source
         known = ", ".join((*PUBLISHED, f"{TIMM}mobilenetv2_..."))
         raise InputError(f"dialect: 'paper' is of the published networks, {known}; {name} isn't one of them")
     if backbone is None:
+        _check_own(name, stages, pools)
         return Named(name)
     if name != OWN:
         raise InputError(f"with a backbone of your own the text has no name for one: leave out '{name}', or backbone=")
-    return Given(backbone)
+    return Given(backbone, stages, pools, like)
 
 
 def plan_on(architecture: Architecture, source: Source, options: Options) -> Plan:
@@ -149,6 +181,12 @@ def plan_on(architecture: Architecture, source: Source, options: Options) -> Pla
     """
     check_strides(architecture, source.survey.unchanged)
     if isinstance(source, Given):
+        channels = source.channels()
+        if options.in_chans not in (channels, Options.in_chans):
+            raise InputError(
+                f"in_chans: {source.name} takes images of {channels} channels, not of {options.in_chans}; change its "
+                "first convolution"
+            )
         classes = source.classes(options.image_size, features_only=options.features_only)
-        options = replace(options, num_classes=classes, in_chans=source.channels())
+        options = replace(options, num_classes=classes, in_chans=channels)
     return planner.make_plan(architecture, source.survey, options)

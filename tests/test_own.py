@@ -16,6 +16,7 @@ from sapool.cost.comparison import compare
 from sapool.errors import ArchitectureError, InputError
 from sapool.planning import survey
 from sapool.poolings.window import MaxPool
+from sapoolc import main
 from tests.passes.tiny import Block, Net
 
 
@@ -202,3 +203,98 @@ def test_maps_without_a_classifier() -> None:
         sapool.compile("lip-122", backbone=body, image_size=64)
     model = sapool.compile("lip-122", backbone=body, image_size=64, features_only=True)
     assert [tuple(value.shape) for value in model(image())] == [(2, 4, 32, 32), (2, 6, 16, 16), (2, 8, 8, 8)]
+
+
+class Nested(nn.Module):
+    """Two named stages, the first of two blocks, and a block between them that belongs to none."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 4, 3, stride=2, padding=1)
+        self.early = nn.Sequential(Block(4, 6, stride=2), Block(6, 6))
+        self.between = Block(6, 6)
+        self.late = nn.Sequential(Block(6, 8, stride=2), Block(8, 8))
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.late(self.between(self.early(self.stem(x)))).mean((2, 3)))
+
+
+def test_what_is_found_is_printed() -> None:
+    assert str(survey(Residual())).splitlines() == [
+        "place   channels  stride  reduction  downsampled by                         modules",
+        "stem    4         2       2          stem",
+        "stage1  4         1       2                                                 stages.0",
+        "stage2  6         2       4          stages_1_conv1, stages_1_downsample_0  stages.1",
+        "stage3  8         2       8          stages_2_conv1, stages_2_downsample_0  stages.2",
+        "pools go after the last block of a stage; strides 122 change nothing",
+    ]
+
+
+def test_stages_can_be_named(tmp_path: Path) -> None:
+    stages = ["early", ["between", "late.*"]]
+    found = survey(Nested(), stages=stages, pools="first")
+    assert (found.unchanged, found.pools, [len(stage.modules) for stage in found.stages]) == ("22", "first", [1, 3])
+    model = sapool.compile("lip-22", backbone=Nested(), image_size=64, stages=["early", "late"], pools="first").eval()
+    assert [site.name for site in model.plan.sites if site.action == "pool"] == ["stage1", "stage2"]
+    names = [node.name for node in model.graph.nodes]
+    assert names.index("pools_stage1") < names.index("between_conv1")
+    assert names.index("pools_stage1") < next(n for n, name in enumerate(names) if name.startswith("early_1"))
+    again = sapool.execute(model.plan, backbone=Nested())
+    assert again.plan == model.plan
+    sapool.save(model, tmp_path / "m.pt")
+    assert torch.equal(sapool.load(tmp_path / "m.pt", backbone=Nested()).eval()(image()), model(image()))
+    unchanged = sapool.compile("skip-22", backbone=(own := Nested().eval()), stages=["early", "late"]).eval()
+    assert torch.equal(unchanged(image()), own(image()))
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        (["early", "lat"], r"stages: Nested runs no module 'lat'. Did you mean 'late'\?"),
+        (["late", "early"], "stages: early doesn't come behind the stages before it"),
+        (["early", "early.1"], "stages: early.1 doesn't come behind"),
+        ([], "stages: expected at least one module's path"),
+        ([["early", "late"]], r"stage 1 \(early, ...\) is strided 2 times"),
+    ],
+)
+def test_stages_that_cannot_be(stages: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        survey(Nested(), stages=stages)
+
+
+def test_what_goes_with_a_network_of_ones_own_alone() -> None:
+    with pytest.raises(InputError, match="stages: they are of a network of your own"):
+        sapool.compile("resnet18-lip-1222", stages=["layer1"])
+    with pytest.raises(InputError, match="pools: expected before, first, last, not 'behind'"):
+        survey(Nested(), pools="behind")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="in_chans: Nested takes images of 3 channels, not of 1"):
+        sapool.compile("lip-22", backbone=Nested(), stages=["early", "late"], in_chans=1)
+    assert (
+        sapool.compile("lip-22", backbone=Nested(2), stages=["early", "late"], image_size=32).plan.options.in_chans == 2
+    )
+
+
+def test_a_network_of_ones_own_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "from tests.test_own import Nested\nwrong = 3\ndef failing():\n    raise KeyError('there')\n"
+    (tmp_path / "own_nets.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    named = ["--module", "own_nets:Nested", "--stages", "early,between+late"]
+    assert main(["inspect", *named]) == 0
+    assert "unchanged: skip-22" in capsys.readouterr().out
+    assert main(["compile", "lip-22", *named, "--pools", "first", "--image-size", "64", "-o", "m.pt"]) == 0
+    assert main(["compile", "m.pt", "--module", "own_nets:Nested"]) == 0
+    capsys.readouterr()
+    for words, said in (
+        (["lip-22", "--module", "own_nets"], "expected PACKAGE.MODULE:NAME"),
+        (["lip-22", "--module", "own_nets:Nest"], "own_nets:Nest can't be found: module 'own_nets' has no attribute"),
+        (["lip-22", "--module", "absent_nets:make"], "can't be found: No module named 'absent_nets'"),
+        (["lip-22", "--module", "own_nets:wrong"], "makes a int, and no torch.nn.Module"),
+        (["lip-22", "--module", "own_nets:failing"], "own_nets:failing() ends in KeyError: 'there'"),
+        (["resnet18-lip-1222", "--stages", "layer1"], "--stages and --pools are of a network of your own"),
+        (["lip-22", "--module", "own_nets:Nested", "--num-classes", "3"], "has its own classifier"),
+    ):
+        assert main(["compile", *words]) == 2
+        assert said in capsys.readouterr().err

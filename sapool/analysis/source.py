@@ -7,6 +7,7 @@ images. So they are made once, without data, and each model gets a copy of the g
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -14,9 +15,9 @@ from torch import Tensor, fx, nn
 
 from sapool.analysis.classifier import replace_classifier
 from sapool.analysis.shapes import ShapeError, image, propagate
-from sapool.analysis.survey import survey
+from sapool.analysis.survey import Stages, survey
 from sapool.analysis.trace import has_attribute, keep_order, trace
-from sapool.catalogue.backbones import BACKBONES
+from sapool.catalogue.backbones import BACKBONES, PLACES, Pools
 from sapool.catalogue.builders import build
 from sapool.errors import InputError
 from sapool.ir.survey import Survey
@@ -67,12 +68,45 @@ class Named(Source):
 
 
 class Given(Source):
-    """The caller's own backbone. A copy of it is traced, once; its graph can be taken once."""
+    """The caller's own backbone. A copy of it is traced, once; its graph can be taken once.
 
-    def __init__(self, module: nn.Module) -> None:
+    Args:
+        module: it.
+        stages: paths of its stages' modules; None where they are to be found.
+        pools: where a stage's pool goes; None where that is to be found.
+        like: what was found in it before; it is taken apart as it was then, where that is possible.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        stages: Stages | None = None,
+        pools: Pools | None = None,
+        like: Survey | None = None,
+    ) -> None:
         self.name = type(module).__name__
         self.traced = trace(copy.deepcopy(module), self.name)
-        self.survey = survey(self.traced, self.name)
+        self.survey = self._found(stages, pools) if like is None else self._again(like)
+
+    def _found(self, stages: Stages | None, pools: Pools | None) -> Survey:
+        if pools is not None and pools not in PLACES:
+            raise InputError(f"pools: expected {', '.join(PLACES)}, not '{pools}'")
+        found = survey(self.traced, self.name, stages=stages)
+        return found if pools is None else replace(found, pools=pools)
+
+    def _again(self, like: Survey) -> Survey:
+        error = None
+        for stages in (None, [stage.modules for stage in like.stages]):
+            try:
+                found = self._found(stages, like.pools)
+            except InputError as refused:
+                error = error or refused
+                continue
+            if found == like:
+                return found
+        if error is not None:
+            raise error
+        return self._found(None, None)
 
     def graph(self, num_classes: int) -> fx.GraphModule:
         (values,) = propagate(self.traced, _ANY_SIDE)

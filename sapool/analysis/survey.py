@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,19 +14,23 @@ from sapool.analysis.resolution import Drop, Resolution, measure
 from sapool.analysis.stages import Hierarchy, Unit, discover
 from sapool.analysis.strided import strided
 from sapool.catalogue.backbones import Backbone, Pools
-from sapool.errors import InputError
+from sapool.errors import InputError, did_you_mean
 from sapool.ir.survey import Place, Stage, Strides, Survey
 
 _PADDING = (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d)
 
 
-def survey(module: fx.GraphModule, name: str, backbone: Backbone | None = None) -> Survey:
-    """Measures a traced backbone: by its catalogue entry, or by what the graph shows.
+Stages = Sequence[str | Sequence[str]]
+"""A backbone's stages in order, each a module's path, or several; `layer1.*` is all that is right below `layer1`."""
+
+
+def survey(module: fx.GraphModule, name: str, backbone: Backbone | None = None, stages: Stages | None = None) -> Survey:
+    """Measures a traced backbone: by its catalogue entry, by named stages, or by what the graph shows.
 
     Raises:
         InputError: it has no stages that could be rewritten; says why, and where.
     """
-    return _Surveyor(module, name).survey(backbone)
+    return _Surveyor(module, name).survey(backbone, stages)
 
 
 class _Surveyor:
@@ -37,9 +41,9 @@ class _Surveyor:
         self.hierarchy = Hierarchy(module, self.flow, self.resolution)
         self.nodes = {node.name: node for node in module.graph.nodes}
 
-    def survey(self, backbone: Backbone | None) -> Survey:
+    def survey(self, backbone: Backbone | None, named: Stages | None = None) -> Survey:
         if backbone is None or not backbone.stages:
-            units = self._merged(discover(self.hierarchy, self.name))
+            units = self._merged(discover(self.hierarchy, self.name)) if named is None else self._named(named)
             for number, stage in enumerate(units, start=1):
                 levels = {level for unit in stage for level in self.hierarchy.levels(unit)}
                 if len(levels) > 1:
@@ -193,6 +197,41 @@ class _Surveyor:
             if found.stride > 1 and len(stage) > 1
         ]
         return "first" if layers and all(layers) else "last"
+
+    def _named(self, stages: Stages) -> list[list[Unit]]:
+        """The units of stages that the caller names.
+
+        Raises:
+            InputError: a name is no module that is called, or the stages aren't in order, or share one.
+        """
+        units: list[list[Unit]] = []
+        behind = -1
+        for stage in stages:
+            paths = [stage] if isinstance(stage, str) else list(stage)
+            whole = [unit for path in paths for unit in self._units(path)]
+            places = [self.flow.order[node] for unit in whole for node in unit.nodes]
+            if not places or min(places) <= behind or len(set(places)) != len(places):
+                raise InputError(
+                    f"stages: {' + '.join(paths) or 'an empty stage'} doesn't come behind the stages before it; name "
+                    "them in the order in which they run, each module once"
+                )
+            behind = max(places)
+            units.append(whole)
+        if not units:
+            raise InputError("stages: expected at least one module's path, for instance ['layer1', 'layer2']")
+        return units
+
+    def _units(self, path: str) -> list[Unit]:
+        """What a path names: a module, those right below it (`layer1.*`), or an operation between modules."""
+        parent, star, rest = path.partition(".*")
+        known = [name for name in self.hierarchy.members if name]
+        if star and not rest and parent in self.hierarchy.members:
+            return [part for part in self.hierarchy.parts(self.hierarchy.unit(parent)) if part.nodes]
+        if path in known:
+            return [self.hierarchy.unit(path)]
+        if path in self.nodes and self.nodes[path].op != "placeholder":
+            return [Unit(path, (self.nodes[path],))]
+        raise InputError(f"stages: {self.name} runs no module '{path}'.{did_you_mean(path, known)}")
 
     def _expanded(self, patterns: tuple[str, ...]) -> list[Unit]:
         """Units of a stage's blocks; `layer1.*` stands for the children of `layer1`, in order."""

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sapool.cli.modules import add_module_options
 from sapool.cli.options import add_model_options, add_pass_option, assumptions, given_flags, opened
 from sapool.errors import InputError
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "text", metavar="TEXT|FILE", help="an architecture, a plan (.json), a model (.pt), or a detector's recipe"
     )
     add_model_options(parser)
+    add_module_options(parser)
     add_pass_option(parser)
     parser.add_argument(
         "-o",

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from sapool.cli.modules import add_module_options, own_network
 from sapool.cli.options import add_model_options, add_pass_option, assumptions, is_model_file, opened
 from sapool.errors import InputError, did_you_mean
 from sapool.ir.plan_file import is_plan_file
@@ -18,9 +19,14 @@ SUMMARY = "show the rewritten graph: sites, rewrites, nodes, code"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "text", metavar="TEXT|FILE", help="an architecture, a backbone, a model (.pt) or a plan (.json)"
+        "text",
+        metavar="TEXT|FILE",
+        nargs="?",
+        default="",
+        help="an architecture, a backbone, a model (.pt) or a plan (.json); with --module nothing, for what is found",
     )
     add_model_options(parser)
+    add_module_options(parser)
     add_pass_option(parser)
     parser.add_argument("--timeline", action="store_true", help="only what each operation holds in memory")
     parser.add_argument(
@@ -80,7 +86,9 @@ def _inspect_backbone(options: argparse.Namespace) -> int:
     """A backbone's name alone: what was found in it, before anything is rewritten."""
     from sapool.catalogue.backbones import BACKBONES, TIMM
 
-    if options.text not in BACKBONES and not options.text.startswith(TIMM):
+    if not options.text and options.module is None:
+        raise InputError("what is to be inspected? An architecture, a backbone, a model (.pt) or a plan (.json)")
+    if options.module is None and options.text not in BACKBONES and not options.text.startswith(TIMM):
         hint = did_you_mean(options.text, BACKBONES)
         raise InputError(f"there is no backbone '{options.text}' (sapoolc list backbones).{hint}")
     from dataclasses import asdict
@@ -89,11 +97,13 @@ def _inspect_backbone(options: argparse.Namespace) -> int:
     from sapool.cli.tables import show_survey
     from sapool.planning import survey as measure
 
-    survey = measure(options.text)
+    own = own_network(options)
+    name = options.module or options.text
+    survey = measure(own.pop("backbone", options.text), **own)
     if options.json:
-        print(json.dumps({"backbone": options.text, "unchanged": survey.unchanged, **asdict(survey)}, indent=2))
+        print(json.dumps({"backbone": name, "unchanged": survey.unchanged, **asdict(survey)}, indent=2))
     else:
-        show_survey(console(), options.text, survey)
+        show_survey(console(), name, survey, own=options.module is not None)
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sapool.errors import InputError
 
@@ -79,7 +79,7 @@ def add_pass_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def given(options: argparse.Namespace) -> dict[str, object]:
+def given(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `sapool.compile` that were given."""
     names = ("num_classes", "in_chans", "image_size", "dialect", "weights", "features_only", "out_indices")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -101,6 +101,7 @@ def opened(options: argparse.Namespace, *, real: bool = False, watch: Watcher | 
         watch: is told of each pass.
     """
     from sapool.catalogue.passes import check_passes
+    from sapool.cli.modules import own_network
     from sapool.grammar import parse
     from sapool.ir.options import Options
     from sapool.ir.plan_file import from_json, is_plan_file, read_text
@@ -115,22 +116,23 @@ def opened(options: argparse.Namespace, *, real: bool = False, watch: Watcher | 
     if is_plan:
         from_json(read_text(text), text)
     elif not is_model:
-        parse(text)
-        Options(**{name: value for name, value in given(options).items() if name != "weights"})  # type: ignore[arg-type]
+        parse(text, own=getattr(options, "module", None) is not None)
+        Options(**{name: value for name, value in given(options).items() if name != "weights"})
     import torch
 
     from sapool.compiler import execute
     from sapool.inference import optimize
     from sapool.model_file import load
-    from sapool.planning import plan_for
+    from sapool.planning import make_plan, read_plan
 
-    arguments = given(options)
+    arguments, own = given(options), own_network(options)
     weights = arguments.pop("weights", None)
     if is_model:
-        model = load(text)
+        model = load(text, backbone=own.get("backbone"))
     else:
         with torch.device("cpu" if real or weights is not None else "meta"):
-            model = execute(plan_for(text, **arguments), weights=weights, without=without, watch=watch)  # type: ignore[arg-type]
+            plan = read_plan(text) if is_plan else make_plan(text, **own, **arguments)
+            model = execute(plan, weights=weights, without=without, watch=watch, backbone=own.get("backbone"))
     return optimize(model) if options.optimize else model
 
 

@@ -17,7 +17,7 @@ from sapool.cli.console import show_table
 from sapool.cost.comparison import Comparison
 from sapool.diagnostics import Diagnostic
 from sapool.ir.plan import COLUMNS, Plan, table
-from sapool.ir.survey import Strides, Survey
+from sapool.ir.survey import Survey
 from sapool.model import CompiledModel
 from sapool.planning import edits
 from sapool.schedule.streaming import Streaming
@@ -83,23 +83,21 @@ def show_plan(out: Console, plan: Plan) -> None:
 _REWRITTEN = {"pool": "cyan", "stride": "yellow", "keep": ""}
 
 
-def show_survey(out: Console, name: str, survey: Survey) -> None:
-    """What a backbone offers to a plan, before anything is rewritten."""
+def show_survey(out: Console, name: str, survey: Survey, *, own: bool = False) -> None:
+    """What a backbone, or a network of the user's own, offers to a plan, before anything is rewritten."""
     reduction = survey.stem_stride
-    rows = [("stem", f"{survey.stem.channels}", f"{reduction}", f"{reduction}", _words(survey.strides), "")]
+    rows: list[tuple[str, ...]] = [
+        ("stem", f"{survey.stem.channels}", f"{reduction}", f"{reduction}", str(survey.strides), "")
+    ]
     for stage in survey.stages:
         reduction *= stage.stride
         modules = f"{stage.modules[0]} ... {stage.modules[-1]}" if len(stage.modules) > 1 else stage.modules[0]
-        own = _words(stage.strides)
-        rows.append((stage.name, f"{stage.last.channels}", f"{stage.stride}", f"{reduction}", own, modules))
+        numbers = (stage.last.channels, stage.stride, reduction)
+        rows.append((stage.name, *map(str, numbers), str(stage.strides), modules))
     out.print(f"{name}: nothing is rewritten\n", markup=False)
     show_table(out, ("place", "channels", "stride", "reduction", "downsampled by", "modules"), rows)
     out.print(f"\npools go {PLACES[survey.pools]} of a stage; with _v2 {PLACES['first']}", markup=False)
-    out.print(f"unchanged: {name}-skip-{survey.unchanged}", markup=False)
-
-
-def _words(strides: Strides) -> str:
-    return ", ".join((*strides.first, *strides.later, *strides.fixed))
+    out.print(f"unchanged: {'' if own else f'{name}-'}skip-{survey.unchanged}", markup=False)
 
 
 def show_diagnostics(out: Console, diagnostics: Iterable[Diagnostic]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sapool.catalogue.backbones import Pools
+from sapool.catalogue.backbones import PLACES, Pools
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class Strides:
     pools: tuple[tuple[str, str], ...] = ()
     fixed: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return ", ".join((*self.first, *self.later, *self.fixed))
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -78,9 +81,9 @@ class Stage:
     readers: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Survey:
-    """A measured backbone.
+    """A measured backbone. Prints as a table of what was found.
 
     Attributes:
         strides: the stem's downsampling operations.
@@ -102,6 +105,19 @@ class Survey:
     head: Place | None
     head_modules: tuple[str, ...]
     pools: Pools
+
+    def __repr__(self) -> str:
+        reduction = self.stem_stride
+        rows: list[tuple[str, ...]] = [("place", "channels", "stride", "reduction", "downsampled by", "modules")]
+        rows.append(("stem", str(self.stem.channels), str(reduction), str(reduction), str(self.strides), ""))
+        for stage in self.stages:
+            reduction *= stage.stride
+            modules = " ... ".join(dict.fromkeys((stage.modules[0], stage.modules[-1])))
+            numbers = (stage.last.channels, stage.stride, reduction)
+            rows.append((stage.name, *map(str, numbers), str(stage.strides), modules))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*lines, f"pools go {PLACES[self.pools]} of a stage; strides {self.unchanged} change nothing"])
 
     @property
     def unchanged(self) -> str:

@@ -40,7 +40,7 @@ class _Entrypoints(dict[str, Any]):
 
 def register() -> None:
     """Makes timm know every architecture; importing this module does it."""
-    registry = import_module(f"{import_timm().__name__}.models._registry")
+    registry: Any = import_module(f"{import_timm().__name__}.models._registry")
     if not isinstance(registry._model_entrypoints, _Entrypoints):
         registry._model_entrypoints = _Entrypoints(registry._model_entrypoints)
 

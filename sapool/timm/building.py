@@ -74,5 +74,5 @@ def _features(text: str, weights: str | None, wanted: Collection[int] | int | No
             sizes = ", ".join(f"{n}: 1/{every[place].reduction}" for n, place in enumerate(places))
             raise InputError(f"out_indices: {whole.plan.architecture} has the maps {sizes}, not {index}")
     numbers = [index % len(places) for index in indices]
-    made = compile(text, features_only=True, out_indices=[places[n] for n in numbers], weights=weights, **options)  # type: ignore[arg-type]
+    made = compile(text, features_only=True, out_indices=[places[n] for n in numbers], weights=weights, **options)
     return TimmFeatures.with_info(made, FeatureInfo((every[place] for place in places), numbers))
