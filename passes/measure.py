@@ -166,6 +166,8 @@ def _module(plan: Plan, name: str, node: fx.Node) -> str:
     if node.op == "call_module" and str(node.target).startswith("pools."):
         return str(node.target)
     parts = dict(plan.parts)
+    if not parts[name]:
+        return ""
     parents = {path.rpartition(".")[0] for path in parts[name]}
     others = {path.rpartition(".")[0] for part, paths in parts.items() if part != name for path in paths}
     return parents.pop() if len(parents) == 1 and not parents & {"", *others} else parts[name][-1]

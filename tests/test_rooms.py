@@ -26,7 +26,7 @@ ORDER = [
     {"model"},
     {"planning"},
     {"compiler"},
-    {"inference"},
+    {"inference", "timm"},
     {"model_file"},
     {"cost"},
     {"schedule"},

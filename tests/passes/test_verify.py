@@ -50,7 +50,7 @@ def with_site(name: str, **changes: object) -> Plan:
 def test_a_sound_graph_is_measured() -> None:
     measured = verified(rewritten(SOUND), SOUND)
     assert measured.features == (
-        Feature("stage1", 4, 8, "pools_stage1"),
+        Feature("stage1", 4, 8, "pools_stage1", "pools.stage1"),
         Feature("stage2", 6, 16, "stage2_relu_1"),
     )
     assert measured.maps == {"stage1": (8, 8)}
