@@ -12,6 +12,12 @@ from sapool.passes.adopt_dialect import adopt_dialect
 from sapool.passes.cancel_attention import cancel_attention
 from sapool.passes.clean_up import clean_up
 from sapool.passes.driver import Driver, Watcher
+from sapool.passes.export.attention import split_attention
+from sapool.passes.export.dynamic import mix_outputs
+from sapool.passes.export.gaussian import square_deviations
+from sapool.passes.export.importance import approximate_exponential
+from sapool.passes.export.mirror import mirror
+from sapool.passes.export.padding import fit_padding
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.insert_pools import insert_pools, insert_prepool, prepool_stands, stages_pool
 from sapool.passes.make_dynamic import convolutions_are_dynamic, make_dynamic
@@ -52,4 +58,29 @@ def rewrite_for_export(module: fx.GraphModule, plan: Plan, *, without: Collectio
     """Rewrites an optimized graph in place for other runtimes, computing the same; returns what was done."""
     run = Driver(module, plan, without=without)
     run(clean_up)
+    return run.finish()
+
+
+def rewrite_for_microcontroller(
+    module: fx.GraphModule, plan: Plan, *, integer: bool = True, without: Collection[str] = ()
+) -> Log:
+    """Rewrites an optimized graph in place for TensorFlow Lite Micro; returns what was done.
+
+    It computes the same, save that with `integer` exponentials are what int8 can do, within 0.0012.
+    """
+    run = Driver(module, plan, without=without)
+    run(split_attention)
+    run(square_deviations)
+    if integer:
+        run(approximate_exponential)
+    run(mix_outputs)
+    run(clean_up)
+    return run.finish()
+
+
+def lay_out_windows(module: fx.GraphModule, plan: Plan, *, without: Collection[str] = ()) -> Log:
+    """Rewrites a flat graph of ATen operations in place so that its padding is what TensorFlow's rules pad."""
+    run = Driver(module, plan, without=without)
+    run(mirror)
+    run(fit_padding)
     return run.finish()

@@ -43,6 +43,12 @@ _OURS = (
     ("clean_up", "what no output needs goes"),
     ("cancel_attention", "inference: attention that window normalisation cancels becomes average pooling"),
     ("fold_norms", "inference: batch norms become part of the convolutions before them"),
+    ("mix_outputs", "microcontrollers: outputs of a dynamic convolution's kernels are mixed, not the kernels"),
+    ("split_attention", "microcontrollers: attention head by head, in blocks of query rows"),
+    ("square_deviations", "microcontrollers: gaussian pooling squares deviations, in an order that few bits can bear"),
+    ("approximate_exponential", "microcontrollers: exp(sigmoid) as an affine map of a logistic, within 0.0012"),
+    ("mirror", "microcontrollers: the image turned by 180 degrees, so that windows are padded behind the map"),
+    ("fit_padding", "microcontrollers: kernels with zeros at their edges, so that padding is the runtime's own"),
 )
 
 PASSES: Registry[PassEntry] = Registry(

@@ -49,6 +49,11 @@ def arena_size(buffers: Sequence[Buffer], *, seconds: float = 1.0) -> tuple[int,
     return best, [replace(buffer, offset=offset) for buffer, offset in zip(buffers, offsets, strict=True)]
 
 
+def greedy_by_size(buffers: Sequence[Buffer]) -> int:
+    """The bytes of the arena that TensorFlow Lite Micro's own planner makes."""
+    return _bytes(buffers, _by_size(buffers))
+
+
 def lower_bound(buffers: Sequence[Buffer]) -> int:
     """Bytes that no arena can do with less than: the most that is needed at once, each buffer aligned."""
     changes: dict[int, int] = {}

@@ -75,14 +75,15 @@ class SelfAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, value, scale=width**-0.5)[..., :width]
         return self.out_proj(mixed.transpose(1, 2).reshape(batch, length, embedding))  # type: ignore[no-any-return]
 
+    def over(self, x: Tensor) -> Tensor:
+        """Attention over the pixels of a map, (N, d, h, w) to the same."""
+        tokens = self(x.flatten(2).transpose(1, 2))
+        return tokens.transpose(1, 2).unflatten(2, x.shape[-2:])  # type: ignore[no-any-return]
+
     def extra_repr(self) -> str:
         return f"embedding={self.out_proj.in_features}, heads={self.heads}"
 
 
 def attend(x: Tensor, attention: SelfAttention, positions: Positions | None) -> Tensor:
     """Self-attention over the pixels of (N, d, h, w) with positions added; same shape."""
-    height, width = x.shape[-2:]
-    if positions is not None:
-        x = x + positions(height, width)
-    tokens = attention(x.flatten(2).transpose(1, 2))
-    return tokens.transpose(1, 2).unflatten(2, (height, width))  # type: ignore[no-any-return]
+    return attention.over(x if positions is None else x + positions(*x.shape[-2:]))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sapool.catalogue.poolings import register_pooling
 from sapool.poolings.base import Pooling
-from sapool.poolings.window import weighted_average
+from sapool.poolings.window import Importance, weighted_average
 
 
 @register_pooling(
@@ -27,11 +27,11 @@ class LocalImportancePool(Pooling):
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__(channels, stride)
         self.logit = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+        self.importance = Importance()
 
     def weight(self, x: Tensor) -> Tensor:
         """w, (N, C, H, W), positive."""
-        logit: Tensor = self.logit(x)
-        return logit.sigmoid().exp()
+        return self.importance(self.logit(x))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         return weighted_average(x, self.weight(x), self.stride)

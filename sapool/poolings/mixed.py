@@ -8,7 +8,7 @@ from sapool.catalogue.poolings import register_pooling
 from sapool.poolings.base import ConvFactory
 from sapool.poolings.deformable import DeformablePool
 from sapool.poolings.self_attentive import SelfAttentivePool
-from sapool.poolings.window import upsample
+from sapool.poolings.window import Importance, upsample
 
 
 @register_pooling(
@@ -28,9 +28,10 @@ class MixedPool(SelfAttentivePool):
     ) -> None:
         super().__init__(channels, stride, conv=conv, patch=patch, **options)  # type: ignore[arg-type]
         self.local = nn.Sequential(conv(channels, channels, patch, padding="same"), nn.BatchNorm2d(channels))
+        self.local_importance = Importance()
 
     def grid_weight(self, x: Tensor, patches: Tensor) -> Tensor:
-        local: Tensor = self.local(x).sigmoid().exp()
+        local: Tensor = self.local_importance(self.local(x))
         return local * upsample(super().grid_weight(x, patches), x.shape[-2], x.shape[-1])
 
 

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from sapool.catalogue.poolings import register_pooling
 from sapool.poolings.attention import Positions, SelfAttention, attend
 from sapool.poolings.base import ConvFactory, Pooling
-from sapool.poolings.window import coarsen, upsample, weighted_average
+from sapool.poolings.window import Importance, coarsen, upsample, weighted_average
 
 _SOURCE = "Chen et al., WACV 2023"
 
@@ -92,13 +92,13 @@ class SelfAttentivePool(Pooling):
     ) -> None:
         super().__init__(channels, stride)
         self.patch, self.window = patch, window
-        self.exp, self.sigmoid = exp, sigmoid
         norm = [nn.BatchNorm2d(embedding)] if embed_norm else []
         self.embed = nn.Sequential(self._embedding(conv, embedding), *norm, nn.ReLU())
         self.position = Positions(embedding) if position else None
         self.attention = SelfAttention(embedding, heads)
         norm = [nn.BatchNorm2d(channels)] if restore_norm else []
         self.restore = nn.Sequential(conv(embedding, channels, 1), *norm)
+        self.importance = Importance(exp, sigmoid)
 
     def _embedding(self, conv: ConvFactory, embedding: int) -> nn.Module:
         return conv(self.channels, embedding, self.patch, stride=self.patch)
@@ -127,12 +127,8 @@ class SelfAttentivePool(Pooling):
             # Border patches are larger there, so the two orders differ in averages over the map: batch statistics,
             # and those by which a dynamic convolution mixes its kernels.
             tokens = upsample(tokens, height, width)
-            return self._importance(self.restore(tokens))
-        return self._importance(self._restore(tokens))
-
-    def _importance(self, logit: Tensor) -> Tensor:
-        logit = logit.sigmoid() if self.sigmoid else logit
-        return logit.exp() if self.exp else logit
+            return self.importance(self.restore(tokens))  # type: ignore[no-any-return]
+        return self.importance(self._restore(tokens))  # type: ignore[no-any-return]
 
     def _restore(self, tokens: Tensor) -> Tensor:
         """conv1×1 and BN on the token grid, leaving the running statistics that the upsampled map would leave.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sapool.catalogue.poolings import register_pooling
@@ -33,6 +33,22 @@ class AvgPool(Pooling):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, self.stride)
+
+
+class Importance(nn.Module):
+    """What makes a weight of a logit: w = exp(σ(logit)), same shape; positive, and at most e.
+
+    Args:
+        exp, sigmoid: what an ablation leaves out.
+    """
+
+    def __init__(self, exp: bool = True, sigmoid: bool = True) -> None:
+        super().__init__()
+        self.exp, self.sigmoid = exp, sigmoid
+
+    def forward(self, logit: Tensor) -> Tensor:
+        logit = logit.sigmoid() if self.sigmoid else logit
+        return logit.exp() if self.exp else logit
 
 
 def weighted_average(x: Tensor, weight: Tensor, stride: int, *, normalise: bool = True) -> Tensor:

@@ -1,0 +1,186 @@
+"""`.tflite`, float and int8: for LiteRT and TensorFlow Lite Micro, one image at a time, (1, H, W, C)."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, fx
+
+from sapool.catalogue.formats import register_format
+from sapool.errors import InputError, WorkError
+from sapool.export.calibration import Calibration, Preparation
+from sapool.export.delivery import Backend, deliver
+from sapool.export.subject import Rewriting, Subject
+from sapool.export.tflite import conversion, flatbuffer
+from sapool.export.tflite.memory import Head, head_of
+from sapool.export.tflite.runtimes import LiteRT, Recorded, run_micro
+from sapool.export.verification import Runtime, Verification
+from sapool.ir.plan import Plan
+from sapool.model import CompiledModel
+from sapool.passes import rewrite_for_microcontroller
+from sapool.passes.record import Log
+from sapool.runs.results import Table
+from sapool.schedule.streamed import StreamedModel
+
+PACKAGES = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer", "tflite_micro")
+REFUSED = {
+    "dfmnlp": "it samples its map at places that it computes, which TensorFlow Lite has no operation for",
+    "dfmixp": "it samples its map at places that it computes, which TensorFlow Lite has no operation for",
+}
+"""Kinds that can't be had, and why."""
+STEPS = 3
+"""Of an int8 output, that two runtimes with kernels of their own may round apart."""
+_ON_MICRO = 2
+
+
+class LiteRTBackend(Backend):
+    """Float files by litert-torch."""
+
+    format: ClassVar[str] = "tflite"
+    images: ClassVar[int | None] = 32
+
+    @property
+    def runtime(self) -> str:
+        return f"LiteRT {version('ai-edge-litert')}"
+
+    @property
+    def rewrite(self) -> Rewriting:
+        integer = self.integer
+
+        def rewriting(module: fx.GraphModule, plan: Plan) -> Log:
+            return rewrite_for_microcontroller(module, plan, integer=integer)
+
+        return rewriting
+
+    def check(self, model: CompiledModel | StreamedModel) -> None:
+        if isinstance(model, StreamedModel):
+            raise InputError("a streamed network can't be written as .tflite yet; write the network itself")
+        for site in model.plan.sites:
+            if site.pool is not None and site.pool.kind in REFUSED:
+                kind = site.pool.kind
+                raise InputError(
+                    f"{kind} can't be written as .tflite: {REFUSED[kind]}; write a .onnx, or take {_plain(kind)}"
+                )
+
+    def write(self, subject: Subject, path: Path, watched: Path) -> None:
+        images = subject.calibration.images
+        turn = not subject.plan.options.features_only  # maps that someone reads lie as the image does
+        flat = conversion.flat_graph(subject.watched, images[:1], subject.plan, turn=turn)
+        model, turned = conversion.convert(flat, images[:1])
+        if self.integer:
+            model = conversion.quantize(model, images.flip((2, 3)) if turned else images)
+        if turned:
+            flatbuffer.turn_image(model)
+        model.description = f"{subject.metadata['architecture']}, by sapool {subject.metadata['sapool']}"
+        flatbuffer.add_metadata(model, [("sapool", json.dumps(subject.metadata).encode())])
+        watched.write_bytes(flatbuffer.write(model))
+        flatbuffer.keep_outputs(model, len(subject.outputs))
+        path.write_bytes(flatbuffer.write(model))
+
+    def open(self, path: Path, subject: Subject) -> Runtime:
+        runtime, turned = LiteRT(path), flatbuffer.is_turned(flatbuffer.read(path.read_bytes()))
+
+        def run(images: Tensor) -> list[Tensor]:
+            return conversion.flipped(runtime(images), turned)
+
+        return run
+
+    def more(self, path: Path, subject: Subject) -> tuple[tuple[Table | str, ...], dict[str, Any]]:
+        model = flatbuffer.read(path.read_bytes())
+        head, runtime = head_of(model), LiteRT(path)
+        images = subject.calibration.images[:_ON_MICRO]
+        try:
+            micro = run_micro(path, runtime.integers(images), head.bytes)
+        except WorkError as error:
+            if self.integer:
+                raise
+            return (str(error),), {"tflm": None}
+        self._compare(micro, runtime.raw(images)[0], path)
+        return _told(micro, head, model)
+
+    def _compare(self, micro: Recorded, expected: Any, path: Path) -> None:
+        apart = np.abs(micro.results.astype(np.float64) - expected.astype(np.float64)).max()
+        allowed = STEPS if self.integer else 1e-4 * float(np.abs(expected).max())
+        if apart > allowed:
+            raise WorkError(
+                f"{path.name}: TensorFlow Lite Micro's output is {apart:.3g} from LiteRT's; {allowed:.3g} is allowed"
+            )
+
+
+class Int8Backend(LiteRTBackend):
+    """Int8 files by litert-torch and ai-edge-quantizer."""
+
+    format: ClassVar[str] = "int8.tflite"
+    integer: ClassVar[bool] = True
+
+
+@register_format(
+    "tflite",
+    suffixes=(".tflite",),
+    summary="LiteRT, float32",
+    weights=True,
+    runs=True,
+    extra="tflite",
+    packages=PACKAGES,
+    rank=20,
+)
+def write_tflite(
+    model: CompiledModel | StreamedModel,
+    path: str | Path,
+    *,
+    calibration: Calibration | None = None,
+    preparation: Preparation | None = None,
+) -> Verification:
+    """Writes a model as a float `.tflite`."""
+    return deliver(LiteRTBackend(), model, path, calibration, preparation)
+
+
+@register_format(
+    "int8.tflite",
+    suffixes=(".int8.tflite",),
+    summary="LiteRT and TensorFlow Lite Micro, int8",
+    weights=True,
+    runs=True,
+    calibrated=True,
+    extra="tflite",
+    packages=PACKAGES,
+    rank=21,
+)
+def write_int8_tflite(
+    model: CompiledModel | StreamedModel,
+    path: str | Path,
+    *,
+    calibration: Calibration | None = None,
+    preparation: Preparation | None = None,
+) -> Verification:
+    """Writes a model as an int8 `.tflite`."""
+    return deliver(Int8Backend(), model, path, calibration, preparation)
+
+
+def _plain(kind: str) -> str:
+    return {"dfmnlp": "nlp", "dfmixp": "mixp"}[kind]
+
+
+def _told(micro: Recorded, head: Head, model: Any) -> tuple[tuple[Table | str, ...], dict[str, Any]]:
+    """What TensorFlow Lite Micro allocated, and where the most is held."""
+    worst = sorted(head.steps, key=lambda step: -step.bytes)[:5]
+    title = (
+        f"TensorFlow Lite Micro's arena: head {micro.head:,} bytes (worked out: {head.bytes:,}), tail {micro.tail:,}"
+    )
+    rows = tuple((step.operation, f"{step.bytes:,}") for step in worst)
+    parts = Table(("held for itself", "bytes"), tuple((n, f"{size:,}") for n, size in micro.parts.items()))
+    kinds = f"{len(model.subgraphs[0].operators)} operations of {len(flatbuffer.operations(model))} kinds: "
+    data = {
+        "head": micro.head,
+        "worked_out": head.bytes,
+        "tail": micro.tail,
+        "parts": micro.parts,
+        "operations": flatbuffer.operations(model),
+        "steps": [[step.operation, step.bytes] for step in head.steps],
+    }
+    told = (Table(("operation", "bytes held"), rows, title), parts, kinds + ", ".join(flatbuffer.operations(model)))
+    return told, {"tflm": data}

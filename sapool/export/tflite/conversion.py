@@ -1,0 +1,143 @@
+"""From a network to the bytes of a `.tflite`, float and int8, by litert-torch and ai-edge-quantizer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from sapool.errors import WorkError, first_line
+from sapool.export.tflite import flatbuffer
+from sapool.ir.plan import Plan
+from sapool.passes import lay_out_windows
+from sapool.passes.export.mirror import FLIP
+
+NARROWEST = 1e-6
+"""The narrowest range that integers are fitted to: a tensor that is always zero has none, and kernels need one."""
+
+
+class _ChannelsLast(nn.Module):
+    """A network that takes and returns maps as (N, H, W, C)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        results = self.network(image.permute(0, 3, 1, 2))
+        results = (results,) if isinstance(results, Tensor) else results
+        return tuple(result.permute(0, 2, 3, 1) if result.dim() == 4 else result for result in results)
+
+
+def flat_graph(network: nn.Module, image: Tensor, plan: Plan, *, turn: bool = True) -> fx.GraphModule:
+    """A network for images of one shape as a flat graph of ATen operations, its windows laid for TensorFlow's rules.
+
+    With `turn` the image, and with it every map that comes out, may be turned by 180 degrees.
+    """
+    exported = torch.export.export(network.eval(), (image,))
+    module = exported.module(check_guards=False)
+    assert isinstance(module, fx.GraphModule)
+    flat = fx.GraphModule(module, module.graph)  # an exported module refuses to be put in eval mode, where it is anyhow
+    lay_out_windows(flat, plan, without=() if turn else ("mirror",))
+    return flat
+
+
+def convert(flat: fx.GraphModule, image: Tensor) -> tuple[flatbuffer.Model, bool]:
+    """A flat graph as a float model that takes (1, H, W, C), and whether its image has to be turned before it.
+
+    Raises:
+        WorkError: the converter can't.
+    """
+    turned = [node for node in flat.graph.nodes if node.target is FLIP and node.all_input_nodes[0].op == "placeholder"]
+    for node in turned:
+        node.replace_all_uses_with(node.all_input_nodes[0])
+        flat.graph.erase_node(node)
+    flat.recompile()
+    with quiet() as said, tempfile.TemporaryDirectory() as folder:
+        import litert_torch  # noqa: PLC0415 - it brings jax, and both talk when they are loaded
+
+        file = Path(folder) / "float.tflite"
+        try:
+            converted = litert_torch.convert(_ChannelsLast(flat).eval(), (image.permute(0, 2, 3, 1).contiguous(),))
+            converted.export(str(file))
+        except Exception as error:  # whatever the converter's layers raise
+            raise WorkError(f"litert-torch can't convert the network: {first_line(error) or said()}") from error
+        model = flatbuffer.read(file.read_bytes())
+    flatbuffer.simplify(model)
+    return model, bool(turned)
+
+
+def quantize(model: flatbuffer.Model, images: Tensor) -> flatbuffer.Model:
+    """A float model's int8 twin, its ranges fitted to images (N, C, H, W).
+
+    Every operation is in int8, with a scale for each channel of a weight, save softmaxes. An int8 softmax's scale is
+    1/256, an int16 one's at 1/32768: over more than a few tokens a weight of int8 would be 0 or 1 steps. What comes
+    of it goes on in int8 with a scale of its own.
+
+    Raises:
+        WorkError: the quantizer can't.
+    """
+    with quiet() as said, tempfile.TemporaryDirectory() as folder:
+        from ai_edge_quantizer import qtyping, quantizer, recipe  # noqa: PLC0415
+
+        source, target = Path(folder) / "float.tflite", Path(folder) / "int8.tflite"
+        source.write_bytes(flatbuffer.write(model))
+        try:
+            tool = quantizer.Quantizer(str(source))
+            tool.load_quantization_recipe(recipe.static_wi8_ai8())
+            tool.add_static_config(".*", qtyping.TFLOperationName.SOFTMAX, activation_num_bits=16, weight_num_bits=8)
+            (signature,) = model.signatureDefs
+            (given,) = signature.inputs
+            name = given.name.decode()
+            samples = [{name: np.ascontiguousarray(i.permute(1, 2, 0).numpy()[None])} for i in images]
+            ranges = tool.calibrate({signature.signatureKey.decode(): samples})
+            tool.quantize(_widened(ranges)).export_model(str(target), overwrite=True)
+        except Exception as error:  # as above
+            raise WorkError(f"ai-edge-quantizer can't quantize the network: {first_line(error) or said()}") from error
+        return flatbuffer.read(target.read_bytes())
+
+
+def _widened(ranges: dict[str, Any]) -> dict[str, Any]:
+    for found in ranges.values():
+        if "max" in found and "min" in found:
+            found["max"] = np.maximum(found["max"], found["min"] + NARROWEST).astype(np.float32)
+    return ranges
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[Any]:
+    """Keeps what libraries print, in whatever language, out of the terminal; gives what tells its last line."""
+    with tempfile.TemporaryFile() as heard, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kept = [(stream, os.dup(number)) for stream, number in ((sys.stdout, 1), (sys.stderr, 2))]
+        for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+            stream.flush()
+            os.dup2(heard.fileno(), number)
+
+        def last() -> str:
+            heard.seek(0)
+            lines = heard.read().decode(errors="replace").strip().splitlines()
+            return lines[-1] if lines else ""
+
+        try:
+            with contextlib.redirect_stdout(open(os.devnull, "w")), contextlib.redirect_stderr(open(os.devnull, "w")):  # noqa: PTH123
+                yield last
+        finally:
+            for (stream, copy), number in zip(kept, (1, 2), strict=True):
+                stream.flush()
+                os.dup2(copy, number)
+                os.close(copy)
+
+
+def flipped(results: Sequence[Tensor], turned: bool) -> list[Tensor]:
+    """A turned network's maps as its image lies."""
+    return [result.flip((2, 3)) if turned and result.dim() == 4 else result for result in results]

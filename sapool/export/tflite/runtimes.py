@@ -1,0 +1,126 @@
+"""Where files are run: LiteRT in this process, TensorFlow Lite Micro in one of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sapool.errors import WorkError
+from sapool.export.tflite.conversion import quiet
+
+_SCRIPT = Path(__file__).with_name("micro.py")
+_ROOM = 4 * 1024 * 1024
+"""Bytes beside the activations that an arena is tried with: what a microcontroller's runtime keeps for itself."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What TensorFlow Lite Micro did with a file.
+
+    Attributes:
+        results: its first output for each image, as the file has it.
+        head: bytes of its arena for activations and scratch.
+        tail: bytes for itself: structures, quantization, what kernels prepare; with pointers of 8 bytes, as here.
+        parts: of the tail, by name.
+    """
+
+    results: Any
+    head: int
+    tail: int
+    parts: dict[str, int]
+
+
+class LiteRT:
+    """A file in LiteRT: images (N, C, H, W) to float tensors."""
+
+    def __init__(self, path: Path) -> None:
+        with quiet():
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: PLC0415
+
+            self._interpreter = Interpreter(
+                str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            )
+            self._interpreter.allocate_tensors()
+        (self._input,) = self._interpreter.get_input_details()
+        self._outputs = self._interpreter.get_output_details()
+
+    def integers(self, images: Tensor) -> Any:
+        """Images as the file takes them, (N, H, W, C)."""
+        given = images.permute(0, 2, 3, 1).contiguous().numpy()
+        scale, zero = self._input["quantization"]
+        if self._input["dtype"] == np.float32:
+            return given
+        info = np.iinfo(self._input["dtype"])
+        return np.clip(np.round(given / scale + zero), info.min, info.max).astype(self._input["dtype"])
+
+    def raw(self, images: Tensor) -> list[Any]:
+        """The outputs as the file has them, one array each."""
+        found: list[list[Any]] = [[] for _ in self._outputs]
+        for image in self.integers(images):
+            self._interpreter.set_tensor(self._input["index"], image[None])
+            self._interpreter.invoke()
+            for output, kept in zip(self._outputs, found, strict=True):
+                kept.append(self._interpreter.get_tensor(output["index"]))
+        return [np.concatenate(kept) for kept in found]
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        results = []
+        for output, values in zip(self._outputs, self.raw(images), strict=True):
+            scale, zero = output["quantization"]
+            real = values if values.dtype == np.float32 else (values.astype(np.float32) - zero) * np.float32(scale)
+            tensor = torch.from_numpy(np.ascontiguousarray(real))
+            results.append(tensor.permute(0, 3, 1, 2) if tensor.dim() == 4 else tensor)
+        return results
+
+
+def run_micro(path: Path, images: Any, head: int) -> Recorded:
+    """Runs a file in TensorFlow Lite Micro.
+
+    Args:
+        path: of the file.
+        images: as the file takes them, (N, H, W, C).
+        head: bytes that its activations are expected to need.
+
+    Raises:
+        WorkError: the runtime refuses the file, or dies of it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder) / "images.npy", Path(folder) / "results.npy"
+        np.save(given, images)
+        done = subprocess.run(
+            [
+                sys.executable,
+                str(_SCRIPT),
+                str(path),
+                str(2 * head + _ROOM + path.stat().st_size),
+                str(given),
+                str(found),
+            ],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+        )
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if "/micro/" in line or "failed" in line.lower()]
+            said = "; ".join(lines[:2]) or (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+            died = f"it died of signal {-done.returncode}" if done.returncode < 0 else "it refuses the file"
+            raise WorkError(f"TensorFlow Lite Micro can't run {path.name}: {died}: {said}")
+        return Recorded(np.load(found), *_allocations(done.stderr))
+
+
+def _allocations(text: str) -> tuple[int, int, dict[str, int]]:
+    head, tail = (int(re.search(rf"allocation {part} (\d+)", text)[1]) for part in ("head", "tail"))  # type: ignore[index]
+    parts = {name: int(size) for name, size in re.findall(r"\] '([^']+)' used (\d+) bytes", text)}
+    return head, tail, parts
