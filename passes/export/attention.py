@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,6 +22,8 @@ _HEADS_APART = 8
 class FixedPositions(nn.Module):
     """Learned positions of one grid, as a constant (1, d, height, width)."""
 
+    table: Tensor
+
     def __init__(self, positions: Positions, height: int, width: int) -> None:
         super().__init__()
         with torch.no_grad():
@@ -28,7 +31,7 @@ class FixedPositions(nn.Module):
 
     def forward(self, height: int, width: int) -> Tensor:
         assert self.table.shape[-2:] == (height, width), (self.table.shape, height, width)
-        return self.table  # type: ignore[return-value]
+        return self.table
 
 
 class RowwiseAttention(nn.Module):
@@ -56,7 +59,7 @@ class RowwiseAttention(nn.Module):
         size = embedding // parts
         for name, w, b in zip(("query", "key", "value"), weight.chunk(3), bias.chunk(3), strict=True):
             layers = nn.ModuleList(nn.Linear(embedding, size) for _ in range(parts))
-            for layer, rows_of_w, rows_of_b in zip(layers, w.split(size), b.split(size), strict=True):
+            for layer, rows_of_w, rows_of_b in zip(layers, torch.split(w, size), torch.split(b, size), strict=True):
                 assert isinstance(layer, nn.Linear)
                 layer.weight, layer.bias = nn.Parameter(rows_of_w.clone()), nn.Parameter(rows_of_b.clone())
             self.add_module(name, layers)
@@ -72,7 +75,7 @@ class RowwiseAttention(nn.Module):
         """(N, L, d) to (N, L, d)."""
         batch, length, channels = tokens.shape
         found = []
-        for query, key, value in zip(self.query, self.key, self.value, strict=True):  # type: ignore[call-overload]
+        for query, key, value in zip(*self._projections(), strict=True):
             q, k, v = query(tokens), key(tokens), value(tokens)
             if not self.apart:
                 q, k, v = (self._headed(part) for part in (q, k, v))
@@ -81,6 +84,9 @@ class RowwiseAttention(nn.Module):
             return self.out_proj(torch.cat(found, dim=2) if len(found) > 1 else found[0])  # type: ignore[no-any-return]
         together = found[0].reshape(batch, self.heads, length, -1).permute(0, 2, 1, 3).reshape(batch, length, channels)
         return self.out_proj(together)  # type: ignore[no-any-return]
+
+    def _projections(self) -> tuple[nn.ModuleList, ...]:
+        return tuple(cast("nn.ModuleList", self.get_submodule(name)) for name in ("query", "key", "value"))
 
     def _headed(self, x: Tensor) -> Tensor:
         batch, length, channels = x.shape
@@ -116,8 +122,9 @@ def split_attention(module: fx.GraphModule, plan: Plan, log: Log) -> None:
         rows = ceil(length / ceil(length / rows))
         assert pool is not None
         pool.attention = RowwiseAttention(attention, rows)
-        if isinstance(getattr(pool, "position", None), Positions):
-            pool.position = FixedPositions(pool.position, height, width)
+        position = getattr(pool, "position", None)
+        if isinstance(position, Positions):
+            pool.position = FixedPositions(position, height, width)
         blocks = ceil(length / rows)
         after = f"{attention.heads} heads apart" if together == 1 else "heads together"
         log.rewrote(site.name, site.module, f"attention over {length} tokens", f"{after}, {blocks} blocks of rows")

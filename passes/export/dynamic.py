@@ -37,9 +37,9 @@ class MixedOutputs(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shares = self.attention(x)
-        total = None
+        total: Tensor | None = None
         for index, kernel in enumerate(self.kernels):
-            part = kernel(x) * shares[:, index : index + 1, None, None]
+            part: Tensor = kernel(x) * shares[:, index : index + 1, None, None]
             total = part if total is None else total + part
         assert total is not None
         return total

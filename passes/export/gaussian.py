@@ -29,7 +29,7 @@ class DeviationPool(Pooling):
         average = F.avg_pool2d(x, s)
         difference = x - upsample(average, x.shape[-2], x.shape[-1])
         variance = F.avg_pool2d(difference * difference, s)
-        gate = self.mean(self.hidden(F.adaptive_avg_pool2d(x, 1)))
+        gate: Tensor = self.mean(self.hidden(F.adaptive_avg_pool2d(x, 1)))
         softplus = gate.relu() + torch.log(1 + torch.exp(-gate.abs()))
         return average + softplus * variance.clamp(min=1e-6).sqrt()
 

@@ -203,7 +203,8 @@ def lay(module: fx.GraphModule, node: fx.Node, windows: Windows, zeros: tuple[in
     pooling = node.target not in CONVOLUTIONS
     value = -float("inf") if pooling else 0.0
     if x.target is PAD and _around(x, value) is not None:
-        x = x.args[0]  # type: ignore[assignment]
+        x = x.args[0]
+        assert isinstance(x, fx.Node)
     rows, columns = windows.rows, windows.columns
     sides = [columns.before, max(columns.after, 0), rows.before, max(rows.after, 0)]
     with graph.inserting_before(node):

@@ -23,6 +23,8 @@ from sapool.passes.export.mirror import FLIP
 
 NARROWEST = 1e-6
 """The narrowest range that integers are fitted to: a tensor that is always zero has none, and kernels need one."""
+_IN_FLOATS = ("SQRT",)
+"""What the quantizer would do in int8 and TensorFlow Lite Micro can't: it stays float, with conversions around it."""
 
 
 class _ChannelsLast(nn.Module):
@@ -79,22 +81,26 @@ def convert(flat: fx.GraphModule, image: Tensor) -> tuple[flatbuffer.Model, bool
 def quantize(model: flatbuffer.Model, images: Tensor) -> flatbuffer.Model:
     """A float model's int8 twin, its ranges fitted to images (N, C, H, W).
 
-    Every operation is in int8, with a scale for each channel of a weight, save softmaxes. An int8 softmax's scale is
-    1/256, an int16 one's at 1/32768: over more than a few tokens a weight of int8 would be 0 or 1 steps. What comes
-    of it goes on in int8 with a scale of its own.
+    Every operation is in int8, with a scale for each channel of a weight, save softmaxes and `_IN_FLOATS`. An int8
+    softmax has a scale of 1/256, an int16 one of 1/32768: over more than a few tokens the weights of an int8 one would
+    be 0 or 1 steps. What comes of it goes on in int8 with a scale of its own.
 
     Raises:
         WorkError: the quantizer can't.
     """
     with quiet() as said, tempfile.TemporaryDirectory() as folder:
         from ai_edge_quantizer import qtyping, quantizer, recipe  # noqa: PLC0415
+        from ai_edge_quantizer.algorithm_manager import AlgorithmName  # noqa: PLC0415
 
         source, target = Path(folder) / "float.tflite", Path(folder) / "int8.tflite"
         source.write_bytes(flatbuffer.write(model))
         try:
             tool = quantizer.Quantizer(str(source))
             tool.load_quantization_recipe(recipe.static_wi8_ai8())
-            tool.add_static_config(".*", qtyping.TFLOperationName.SOFTMAX, activation_num_bits=16, weight_num_bits=8)
+            names = qtyping.TFLOperationName
+            tool.add_static_config(".*", names.SOFTMAX, activation_num_bits=16, weight_num_bits=8)
+            for name in _IN_FLOATS:
+                tool.update_quantization_recipe(".*", names(name), algorithm_key=AlgorithmName.NO_QUANTIZE)
             (signature,) = model.signatureDefs
             (given,) = signature.inputs
             name = given.name.decode()

@@ -34,7 +34,7 @@ def read(raw: bytes) -> Model:
     return model
 
 
-class _Aligned(flatbuffers.Builder):
+class _Aligned(flatbuffers.Builder):  # type: ignore[misc]
     """A builder that begins vectors of bytes where a tensor may begin."""
 
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802, N803 - the library's
@@ -51,7 +51,7 @@ def write(model: Model) -> bytes:
 def code(model: Model, operator: Any) -> str:
     """The name of what an operator computes."""
     entry = model.operatorCodes[operator.opcodeIndex]
-    return _CODES[max(entry.builtinCode, entry.deprecatedBuiltinCode)]
+    return str(_CODES[max(entry.builtinCode, entry.deprecatedBuiltinCode)])
 
 
 def operations(model: Model) -> list[str]:
@@ -72,7 +72,7 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
 
 def type_of(tensor: Any) -> str:
     """A tensor's type, such as INT8."""
-    return _TYPES[tensor.type]
+    return str(_TYPES[tensor.type])
 
 
 def size_of(tensor: Any) -> int:

@@ -1,0 +1,76 @@
+"""Small models written by hand, operator by operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+
+
+class Net:
+    """A float model of one graph; `model` is what was written so far."""
+
+    def __init__(self, *shape: int) -> None:
+        self.model = schema.ModelT()
+        self.model.version, self.model.operatorCodes, self.model.buffers = 3, [], [schema.BufferT()]
+        graph = schema.SubGraphT()
+        graph.tensors, graph.operators = [], []
+        self.graph, self.model.subgraphs = graph, [graph]
+        graph.inputs = [self.tensor(shape)]
+        graph.outputs = list(graph.inputs)
+
+    def tensor(self, shape: tuple[int, ...], data: Any = None) -> int:
+        tensor = schema.TensorT()
+        tensor.shape, tensor.name, tensor.buffer = list(shape), f"t{len(self.graph.tensors)}".encode(), 0
+        tensor.type = schema.TensorType.FLOAT32 if data is None or data.dtype == np.float32 else schema.TensorType.INT32
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
+            tensor.buffer = len(self.model.buffers)
+            self.model.buffers.append(buffer)
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def call(self, kind: str, shape: tuple[int, ...], *inputs: int, options: Any = None, **fields: Any) -> int:
+        """An operator's result; its operands begin with the one before where none is given."""
+        code, operator = schema.OperatorCodeT(), schema.OperatorT()
+        code.builtinCode = getattr(schema.BuiltinOperator, kind)
+        code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), 1
+        self.model.operatorCodes.append(code)
+        operator.opcodeIndex, out = len(self.model.operatorCodes) - 1, self.tensor(shape)
+        operator.inputs, operator.outputs = list(inputs), [out]
+        if options:
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+            operator.builtinOptions = getattr(schema, f"{options}T")()
+            for name, value in fields.items():
+                setattr(operator.builtinOptions, name, value)
+        self.graph.operators.append(operator)
+        self.graph.outputs = [out]
+        return out
+
+    def ints(self, *values: Any) -> int:
+        data = np.array(values, np.int32)
+        return self.tensor(data.shape, data)
+
+
+def padded_apart() -> Net:
+    """A convolution of stride 2 over a map that is laid out otherwise, padded, and laid out back; a pooling."""
+    net, weights = Net(1, 8, 8, 2), np.random.default_rng(0)
+    first = net.call("TRANSPOSE", (1, 2, 8, 8), 0, net.ints(0, 3, 1, 2), options="TransposeOptions")
+    padded = net.call("PAD", (1, 2, 9, 9), first, net.ints([0, 0], [0, 0], [0, 1], [0, 1]), options="PadOptions")
+    back = net.call("TRANSPOSE", (1, 9, 9, 2), padded, net.ints(0, 2, 3, 1), options="TransposeOptions")
+    kernel = net.tensor((4, 3, 3, 2), weights.normal(size=(4, 3, 3, 2)).astype(np.float32))
+    bias = net.tensor((4,), np.zeros(4, np.float32))
+    strided: dict[str, Any] = {"padding": schema.Padding.VALID, "strideH": 2, "strideW": 2}
+    conv = net.call(
+        "CONV_2D", (1, 4, 4, 4), back, kernel, bias,
+        options="Conv2DOptions", dilationHFactor=1, dilationWFactor=1, **strided,
+    )  # fmt: skip
+    least = net.tensor((), np.array(-np.inf, np.float32))
+    sides = net.ints([0, 0], [0, 1], [0, 1], [0, 0])
+    wide = net.call("PADV2", (1, 5, 5, 4), conv, sides, least, options="PadV2Options")
+    net.call("MAX_POOL_2D", (1, 2, 2, 4), wide, options="Pool2DOptions", filterHeight=3, filterWidth=3, **strided)
+    return net
