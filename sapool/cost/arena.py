@@ -50,8 +50,13 @@ def arena_size(buffers: Sequence[Buffer], *, seconds: float = 1.0) -> tuple[int,
 
 
 def greedy_by_size(buffers: Sequence[Buffer]) -> int:
-    """The bytes of the arena that TensorFlow Lite Micro's own planner makes."""
-    return _bytes(buffers, _by_size(buffers))
+    """The bytes of the arena that TensorFlow Lite Micro makes, where buffers that have an offset keep it.
+
+    The others come by size, the largest first, and of two of a size the last.
+    """
+    given = [i for i, buffer in enumerate(buffers) if buffer.offset is not None]
+    others = [i for i, buffer in enumerate(buffers) if buffer.offset is None]
+    return _bytes(buffers, _placed(buffers, [*given, *sorted(others, key=lambda i: (-buffers[i].size, -i))]))
 
 
 def lower_bound(buffers: Sequence[Buffer]) -> int:
@@ -69,9 +74,14 @@ def lower_bound(buffers: Sequence[Buffer]) -> int:
 
 def _by_size(buffers: Sequence[Buffer]) -> list[int]:
     """The largest buffer first, each at the lowest offset that is free during its whole life."""
+    return _placed(buffers, sorted(range(len(buffers)), key=lambda i: (-buffers[i].size, buffers[i].first)))
+
+
+def _placed(buffers: Sequence[Buffer], order: Sequence[int]) -> list[int]:
+    """Each buffer, in that order, at its own offset or else at the lowest that is free during its whole life."""
     offsets = [0] * len(buffers)
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last: by offset
-    for i in sorted(range(len(buffers)), key=lambda i: (-buffers[i].size, buffers[i].first)):
+    for i in order:
         first, last, size, lowest = buffers[i].first, buffers[i].last, buffers[i].size, 0
         for offset, end, begins, ends in placed:
             if ends < first or last < begins:
@@ -79,7 +89,8 @@ def _by_size(buffers: Sequence[Buffer]) -> list[int]:
             if lowest + size <= offset:
                 break
             lowest = max(lowest, _aligned(end))
-        offsets[i] = lowest
+        given = buffers[i].offset
+        offsets[i] = lowest = lowest if given is None else given
         insort(placed, (lowest, lowest + size, first, last))
     return offsets
 

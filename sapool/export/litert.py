@@ -16,7 +16,7 @@ from sapool.export.calibration import Calibration, Preparation
 from sapool.export.delivery import Backend, deliver
 from sapool.export.subject import Rewriting, Subject
 from sapool.export.tflite import conversion, flatbuffer
-from sapool.export.tflite.memory import Head, head_of
+from sapool.export.tflite.memory import Head, add_plan, head_of
 from sapool.export.tflite.runtimes import LiteRT, Recorded, run_micro
 from sapool.export.verification import Runtime, Verification
 from sapool.ir.plan import Plan
@@ -79,6 +79,7 @@ class LiteRTBackend(Backend):
         flatbuffer.add_metadata(model, [("sapool", json.dumps(subject.metadata).encode())])
         watched.write_bytes(flatbuffer.write(model))
         flatbuffer.keep_outputs(model, len(subject.outputs))
+        add_plan(model)
         path.write_bytes(flatbuffer.write(model))
 
     def open(self, path: Path, subject: Subject) -> Runtime:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sapool.cost.arena import ALIGNMENT, Buffer, greedy_by_size
+import numpy as np
+
+from sapool.cost.arena import ALIGNMENT, Buffer, arena_size, greedy_by_size
 from sapool.export.tflite import flatbuffer
+
+PLAN = "OfflineMemoryAllocation"
+"""The name of a plan in a file's metadata: version, subgraph, number of tensors, and an offset for each."""
+_VERSION, _ANYWHERE = 1, -1
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,49 @@ def head_of(model: flatbuffer.Model) -> Head:
     """The head of a file, from its operators alone.
 
     A tensor lives from the operator that makes it to the last that reads it, the input from the start, outputs to the
-    end; kernels' scratch lives for its operator. The largest comes first, each at the lowest place that is free.
+    end; kernels' scratch lives for its operator. The largest comes first, each at the lowest place that is free; what
+    the file has a plan for lies where that says.
     """
+    buffers = _buffers(model)
+    offsets = _planned(model)
+    placed = [replace(b, offset=offsets.get(b.name)) for b in buffers]
+    steps = [
+        Held(flatbuffer.code(model, operator), sum(b.size for b in buffers if b.first <= place <= b.last))
+        for place, operator in enumerate(model.subgraphs[0].operators, start=1)
+    ]
+    return Head(greedy_by_size(placed), tuple(steps))
+
+
+def add_plan(model: flatbuffer.Model) -> bool:
+    """Ships a layout of the arena in a file where ours is smaller than the runtime's own; whether it is."""
+    buffers = _buffers(model)
+    size, placed = arena_size(buffers)
+    if size >= greedy_by_size(buffers):
+        return False
+    offsets = {buffer.name: buffer.offset for buffer in placed}
+    count = len(model.subgraphs[0].tensors)
+    numbers = [_VERSION, 0, count, *(offsets.get(str(index), _ANYWHERE) for index in range(count))]
+    flatbuffer.add_metadata(model, [(PLAN, np.array(numbers, np.int32).tobytes())])
+    if head_of(model).bytes < greedy_by_size(buffers):
+        return True
+    model.metadata.pop()  # kernels' scratch, which no plan can name, found no room in it
+    return False
+
+
+def _planned(model: flatbuffer.Model) -> dict[str, int]:
+    """Where a file's plan puts its tensors, by their numbers as text."""
+    for entry in model.metadata or []:
+        name = entry.name if isinstance(entry.name, str) else entry.name.decode()
+        if name == PLAN:
+            numbers = np.frombuffer(bytes(model.buffers[entry.buffer].data), np.int32).tolist()
+            return {str(index): offset for index, offset in enumerate(numbers[3:]) if offset != _ANYWHERE}
+    return {}
+
+
+def _buffers(model: flatbuffer.Model) -> list[Buffer]:
+    """Tensors that aren't constants, in the order of their numbers, and then scratch."""
     graph = model.subgraphs[0]
     spans: dict[int, tuple[int, int]] = {int(i): (0, 0) for i in graph.inputs}
-    last = len(graph.operators)
     scratch: list[Buffer] = []
     for place, operator in enumerate(graph.operators, start=1):
         for index in map(int, operator.inputs):
@@ -53,20 +97,21 @@ def head_of(model: flatbuffer.Model) -> Head:
         for number, size in enumerate(scratch_of(model, operator)):
             scratch.append(Buffer(f"scratch {place}.{number}", _aligned(size), place, place))
     for index in map(int, graph.outputs):
-        spans[index] = (spans[index][0], last)
-    buffers = [
+        spans[index] = (spans[index][0], len(graph.operators))
+    return [
         Buffer(str(index), _aligned(flatbuffer.size_of(graph.tensors[index])), *spans[index]) for index in sorted(spans)
     ] + scratch
-    size = greedy_by_size(buffers)
-    steps = [
-        Held(flatbuffer.code(model, operator), sum(b.size for b in buffers if b.first <= place <= b.last))
-        for place, operator in enumerate(graph.operators, start=1)
-    ]
-    return Head(size, tuple(steps))
 
 
 def scratch_of(model: flatbuffer.Model, operator: Any) -> list[int]:
-    """Bytes that a kernel asks for beside its operands and its result."""
+    """Bytes that a kernel asks for beside its operands and its result: 32-bit sums of integers, by TFLM's own kernels.
+
+    What a batched product transposes lies in the tail.
+    """
+    graph = model.subgraphs[0]
+    result = graph.tensors[int(operator.outputs[0])]
+    if flatbuffer.code(model, operator) in ("MEAN", "SUM") and flatbuffer.type_of(result) in ("INT8", "INT16"):
+        return [4 * flatbuffer.size_of(result) // (2 if flatbuffer.type_of(result) == "INT16" else 1)]
     return []
 
 

@@ -13,7 +13,7 @@ from tests.export.tflite.models import Net, padded_apart
 
 pytest.importorskip("tflite_micro")
 from sapool.export.tflite import flatbuffer
-from sapool.export.tflite.memory import head_of
+from sapool.export.tflite.memory import PLAN, add_plan, head_of
 from sapool.export.tflite.runtimes import LiteRT, run_micro
 
 
@@ -100,3 +100,16 @@ def test_a_runtime_that_dies_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(flatbuffer.write(net.model))
     with pytest.raises(WorkError, match=r"can't run x.tflite: it (died|refuses)"):
         run_micro(path, np.zeros((1, 4), np.float32), 64)
+
+
+def test_a_plan_in_the_file_is_followed(tmp_path: Path) -> None:
+    model, path = padded_apart().model, tmp_path / "x.tflite"
+    flatbuffer.simplify(model)
+    assert not add_plan(model)  # the runtime's own is as small as can be
+    offsets = [1024, *(-1 for _ in model.subgraphs[0].tensors[1:])]
+    numbers = np.array([1, 0, len(offsets), *offsets], np.int32)
+    flatbuffer.add_metadata(model, [(PLAN, numbers.tobytes())])
+    path.write_bytes(flatbuffer.write(model))
+    head = head_of(flatbuffer.read(path.read_bytes()))
+    assert head.bytes == 1024 + 512
+    assert run_micro(path, np.zeros((1, 8, 8, 2), np.float32), 4096).head == head.bytes
