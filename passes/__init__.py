@@ -16,8 +16,6 @@ from sapool.passes.export.attention import split_attention
 from sapool.passes.export.dynamic import mix_outputs
 from sapool.passes.export.gaussian import square_deviations
 from sapool.passes.export.importance import approximate_exponential
-from sapool.passes.export.mirror import mirror
-from sapool.passes.export.padding import fit_padding
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.insert_pools import insert_pools, insert_prepool, prepool_stands, stages_pool
 from sapool.passes.make_dynamic import convolutions_are_dynamic, make_dynamic
@@ -75,12 +73,4 @@ def rewrite_for_microcontroller(
         run(approximate_exponential)
     run(mix_outputs)
     run(clean_up)
-    return run.finish()
-
-
-def lay_out_windows(module: fx.GraphModule, plan: Plan, *, without: Collection[str] = ()) -> Log:
-    """Rewrites a flat graph of ATen operations in place so that its padding is what TensorFlow's rules pad."""
-    run = Driver(module, plan, without=without)
-    run(mirror)
-    run(fit_padding)
     return run.finish()

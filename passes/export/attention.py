@@ -17,6 +17,10 @@ BLOCKS = 64
 SCORE_BYTES = 4
 """Of each score while a softmax runs: 16 bits before it and 16 behind it."""
 _HEADS_APART = 8
+_JOINED = 10
+"""Tensors that one concatenation takes there."""
+_MAPS = 4
+"""Of a network's largest map, what its blocks hold anyhow: a map, its expansion, and what comes of that."""
 
 
 class FixedPositions(nn.Module):
@@ -99,7 +103,10 @@ class RowwiseAttention(nn.Module):
             torch.softmax(query[:, first : first + self.rows] @ key, dim=-1) @ value
             for first in range(0, length, self.rows)
         ]
-        return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
+        while len(blocks) > 1:
+            groups = [blocks[first : first + _JOINED] for first in range(0, len(blocks), _JOINED)]
+            blocks = [torch.cat(group, dim=1) if len(group) > 1 else group[0] for group in groups]
+        return blocks[0]
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, rows={self.rows}"
@@ -108,8 +115,9 @@ class RowwiseAttention(nn.Module):
 def split_attention(module: fx.GraphModule, plan: Plan, log: Log) -> None:
     """Computes each pool's attention head by head and in blocks of rows, with positions of the plan's image. Exact.
 
-    A block has as many rows as hold their scores in what the pooled map itself takes, which is there anyhow.
+    A block has as many rows as hold their scores in what the network's largest map and its like take anyhow.
     """
+    held = _MAPS * max((site.channels * site.map[0] * site.map[1] for site in plan.sites if site.map), default=0)
     for site in plan.sites:
         pool = module.get_submodule(site.module) if site.pool is not None else None
         attention = getattr(pool, "attention", None)
@@ -117,7 +125,6 @@ def split_attention(module: fx.GraphModule, plan: Plan, log: Log) -> None:
             continue
         height, width = (side // site.attention.patch for side in site.map)
         length, together = height * width, 1 if attention.heads <= _HEADS_APART else attention.heads
-        held = site.channels * site.map[0] * site.map[1]
         rows = min(length, max(held // (SCORE_BYTES * length * together), ceil(length / BLOCKS), 1))
         rows = ceil(length / ceil(length / rows))
         assert pool is not None

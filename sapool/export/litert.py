@@ -22,6 +22,7 @@ from sapool.export.verification import Runtime, Verification
 from sapool.ir.plan import Plan
 from sapool.model import CompiledModel
 from sapool.passes import rewrite_for_microcontroller
+from sapool.passes.export.flat import flat_graph
 from sapool.passes.record import Log
 from sapool.runs.results import Table
 from sapool.schedule.streamed import StreamedModel
@@ -69,7 +70,7 @@ class LiteRTBackend(Backend):
     def write(self, subject: Subject, path: Path, watched: Path) -> None:
         images = subject.calibration.images
         turn = not subject.plan.options.features_only  # maps that someone reads lie as the image does
-        flat = conversion.flat_graph(subject.watched, images[:1], subject.plan, turn=turn)
+        flat = flat_graph(subject.watched, images[:1], subject.plan, turn=turn)
         model, turned = conversion.convert(flat, images[:1])
         if self.integer:
             model = conversion.quantize(model, images.flip((2, 3)) if turned else images)

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, fx, nn
 
 from sapool.errors import WorkError, first_line
 from sapool.export.tflite import flatbuffer
-from sapool.ir.plan import Plan
-from sapool.passes import lay_out_windows
 from sapool.passes.export.mirror import FLIP
 
 NARROWEST = 1e-6
@@ -38,19 +35,6 @@ class _ChannelsLast(nn.Module):
         results = self.network(image.permute(0, 3, 1, 2))
         results = (results,) if isinstance(results, Tensor) else results
         return tuple(result.permute(0, 2, 3, 1) if result.dim() == 4 else result for result in results)
-
-
-def flat_graph(network: nn.Module, image: Tensor, plan: Plan, *, turn: bool = True) -> fx.GraphModule:
-    """A network for images of one shape as a flat graph of ATen operations, its windows laid for TensorFlow's rules.
-
-    With `turn` the image, and with it every map that comes out, may be turned by 180 degrees.
-    """
-    exported = torch.export.export(network.eval(), (image,))
-    module = exported.module(check_guards=False)
-    assert isinstance(module, fx.GraphModule)
-    flat = fx.GraphModule(module, module.graph)  # an exported module refuses to be put in eval mode, where it is anyhow
-    lay_out_windows(flat, plan, without=() if turn else ("mirror",))
-    return flat
 
 
 def convert(flat: fx.GraphModule, image: Tensor) -> tuple[flatbuffer.Model, bool]:

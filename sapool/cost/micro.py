@@ -1,0 +1,129 @@
+"""What TensorFlow Lite Micro will hold of a network, worked out before anything is converted.
+
+The network is rewritten as its export rewrites it, laid out flat, and every operation that the converter leaves is
+counted: it fuses activations into what stands before them, and layouts and free padding vanish; everything else has a
+buffer of its own, for this runtime does nothing in place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, fx
+
+from sapool.cost.arena import Buffer, arena_size, greedy_by_size
+from sapool.inference import optimize
+from sapool.model import CompiledModel
+from sapool.passes import rewrite_for_microcontroller
+from sapool.passes.export.flat import flat_graph
+from sapool.passes.export.padding import PAD, windows_of
+
+_VANISH = frozenset(("dropout", "permute", "transpose", "contiguous", "clone", "detach", "alias", "to", "expand"))
+_FUSED = frozenset(("relu", "relu_", "hardtanh", "hardtanh_", "relu6"))
+_FUSE = frozenset(("conv2d", "add", "add_", "linear", "avg_pool2d", "max_pool2d", "mul", "sub"))
+_SUMMED = frozenset(("adaptive_avg_pool2d", "mean", "sum"))
+
+
+@dataclass(frozen=True)
+class MicroMemory:
+    """The part of TensorFlow Lite Micro's arena that holds activations.
+
+    Attributes:
+        head: bytes of it, with the plan that an exported file ships where that is smaller than the runtime's own.
+        steps: what is held while each operation runs: the name of its node, what it computes, bytes.
+    """
+
+    head: int
+    steps: tuple[tuple[str, str, int], ...]
+
+
+def micro_memory(model: CompiledModel, *, integer: bool = True) -> MicroMemory:
+    """The head of TensorFlow Lite Micro's arena for a model as `.int8.tflite`, or as `.tflite`.
+
+    Raises:
+        InputError: the model has no weights.
+    """
+    original = copy.deepcopy(model).eval().float().cpu()
+    tuned = original if original.origin.optimized else optimize(original, channels_last=False, check=False)
+    rewrite_for_microcontroller(tuned, tuned.plan, integer=integer)
+    options = model.plan.options
+    image = torch.zeros(1, options.in_chans, *options.image_size)
+    flat = flat_graph(tuned, image, tuned.plan, turn=not options.features_only)
+    return _fold(flat, 1 if integer else 4)
+
+
+def _fold(flat: fx.GraphModule, width: int) -> MicroMemory:
+    lies: dict[fx.Node, str] = {}
+    buffers: dict[str, Buffer] = {}
+    scratch: list[Buffer] = []
+    operations: list[tuple[str, str]] = []
+    for node in flat.graph.nodes:
+        sources = [lies[source] for source in node.all_input_nodes if source in lies]
+        place = len(operations) + 1
+        if node.op == "output":
+            for name in sources:
+                buffers[name] = _until(buffers[name], len(operations))
+        elif node.op == "placeholder":
+            lies[node] = node.name
+            buffers[node.name] = Buffer(node.name, prod(node.meta["val"].shape) * width, 0, 0)
+        elif node.op != "call_function" or not sources or not isinstance(node.meta.get("val"), Tensor):
+            continue
+        elif _vanishes(node):
+            lies[node] = sources[0]
+        else:
+            for kind, size in _results(node, width):
+                place = len(operations) + 1
+                operations.append((node.name, kind))
+                for name in sources:
+                    buffers[name] = _until(buffers[name], place)
+                name = f"{node.name}.{kind}"
+                buffers[name] = Buffer(name, size, place, place)
+                sources = [name]
+            lies[node] = name
+            if _word(node) in _SUMMED and width == 1:
+                scratch.append(Buffer(f"{node.name}.scratch", 4 * prod(node.meta["val"].shape), place, place))
+    held = [*(Buffer(b.name, -(-b.size // 16) * 16, b.first, b.last) for b in buffers.values()), *scratch]
+    steps = tuple(
+        (name, kind, sum(b.size for b in held if b.first <= place <= b.last))
+        for place, (name, kind) in enumerate(operations, start=1)
+    )
+    return MicroMemory(min(greedy_by_size(held), arena_size(held)[0]), steps)
+
+
+def _until(buffer: Buffer, last: int) -> Buffer:
+    return Buffer(buffer.name, buffer.size, buffer.first, max(buffer.last, last))
+
+
+def _word(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.target)).split(".")[0]
+
+
+def _results(node: fx.Node, width: int) -> Iterator[tuple[str, int]]:
+    """What an operation leaves behind, in order: operations of the file, and bytes of their results."""
+    word, size = _word(node), prod(node.meta["val"].shape)
+    if word == "softmax" and width == 1:  # in 16 bits, between conversions
+        yield from (("quantize", 2 * size), ("softmax", 2 * size), ("quantize again", size))
+    else:
+        yield word, size * width
+
+
+def _vanishes(node: fx.Node) -> bool:
+    word, source = _word(node), node.all_input_nodes[0]
+    if word in _VANISH or (word in ("reshape", "view", "unsqueeze", "flatten") and _same_order(node)):
+        return True
+    if word in _FUSED:
+        return len(source.users) == 1 and _word(source) in _FUSE
+    if node.target is PAD:
+        found = [windows_of(user) for user in node.users]
+        return all(windows is not None and windows.free for windows in found)
+    return False
+
+
+def _same_order(node: fx.Node) -> bool:
+    """Whether a reshape only drops or adds sides of one."""
+    before = [side for side in node.all_input_nodes[0].meta["val"].shape if side != 1]
+    return before == [side for side in node.meta["val"].shape if side != 1]
