@@ -105,7 +105,7 @@ def format_of(path: str | Path) -> Format:
     Raises:
         InputError: there is none.
     """
-    name = Path(path).name
+    name = Path(path).name + ("/" if str(path).endswith("/") else "")  # a folder's format is a slash
     fitting = [(len(suffix), entry) for entry in FORMATS.values() for suffix in entry.suffixes if name.endswith(suffix)]
     if not fitting:
         *most, last = [entry.suffixes[0] for entry in FORMATS.values()]

@@ -253,6 +253,17 @@ def add_metadata(model: Model, entries: Iterable[tuple[str, bytes]]) -> None:
         model.metadata.append(entry)
 
 
+def drop_metadata(model: Model, name: str) -> None:
+    """Takes named data out of a model."""
+    for entry in [entry for entry in model.metadata or [] if _text(entry.name) == name]:
+        model.buffers[entry.buffer].data = None
+        model.metadata.remove(entry)
+
+
+def _text(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode()
+
+
 def listing(model: Model) -> Iterator[str]:
     """A line an operator, for people."""
     graph = model.subgraphs[0]
