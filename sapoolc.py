@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-from sapool.cli.main import main
+from sapool.runs.signals import ending_at_once
 
 __all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command, as `sapool.cli.main.main`; signals are heeded before the commands are imported.
+
+    Args:
+        arguments: the command and its own; None for the process's.
+    """
+    with ending_at_once(for_good=arguments is None):
+        from sapool.cli.main import main as run  # noqa: PLC0415
+
+        return run(arguments)
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,7 +15,7 @@ from sapool.boxes import digits
 from sapool.catalogue.data_sets import default_root
 from sapool.errors import InputError, did_you_mean
 from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
-from sapool.runs.images import is_suspicious, read_whole
+from sapool.runs.images import check_image
 
 _LISTS = ("images", "annotations", "categories")
 READERS = 8
@@ -170,16 +170,7 @@ def _check_annotations(content: dict[str, Any], path: Path, classes: Sequence[st
 
 
 def _check_images(images: Sequence[dict[str, Any]], part: AnnotatedImages) -> None:
-    # Whole files are told from the bytes at their ends; only the others are decoded.
+    # Only their heads and ends are read, unless an end is odd.
     with ThreadPoolExecutor(READERS) as pool:
-        for _ in pool.map(_check_image, (part.images / image["file_name"] for image in images)):
+        for _ in pool.map(check_image, (part.images / image["file_name"] for image in images)):
             pass
-
-
-def _check_image(path: Path) -> None:
-    try:
-        suspicious = is_suspicious(path)
-    except OSError:
-        suspicious = True
-    if suspicious:
-        read_whole(path)

@@ -7,6 +7,7 @@ validation images are none of those trained with.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,15 @@ def ensure(root: Path) -> None:
     Raises:
         InputError: the folder holds something else, or can't be written to.
     """
+    whole = root / "annotations" / "val.json"
     try:
+        if whole.exists():  # maybe on a disk that nobody can write to
+            return
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.parent / f".{root.name}.lock"):
-            if not (root / "annotations" / "val.json").exists():
+            for left in root.parent.glob(f".{root.name}.*/"):  # of a process that was killed while it made them
+                shutil.rmtree(left, ignore_errors=True)
+            if not whole.exists():
                 # Beside it, and renamed: what is there is there whole.
                 with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as folder:
                     made = Path(folder) / "made"

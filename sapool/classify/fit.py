@@ -35,6 +35,7 @@ from sapool.runs.folder import RunFolder, is_main
 from sapool.runs.outputs import save_json
 from sapool.runs.progress import Progress
 from sapool.runs.results import Fit
+from sapool.runs.signals import Heeding
 from sapool.training import history
 from sapool.training.callbacks import CheckpointCallback, UniformityMonitor
 from sapool.training.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint, load_into
@@ -77,18 +78,20 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
         WorkError: the loss is no number, or the disk is full. What was saved before is kept.
     """
     path, progress = folder.path, progress if is_main() else Progress()
-    last = last_checkpoint(path, recipe) if folder.resumed else None
-    with quiet_lightning(), folder.announced():
+    with folder.held(progress), quiet_lightning(), folder.announced():
+        last = last_checkpoint(path, recipe) if folder.resumed else None
         L.seed_everything(recipe.train.seed, workers=False, verbose=False)
         data = DataModule(recipe)
         model = build_model(recipe, len(data.classes), last=last)
         if is_main():
             folder.begin(recipe)
             _announce(recipe, path, model, progress)
+        heeding = Heeding()
         checkpoints = CheckpointCallback(
             path,
             recipe,
             data.classes,
+            heeding,
             accumulate=recipe.train.accumulate,
             every=recipe.train.checkpoint_every,
         )
@@ -106,13 +109,15 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
         resumed, last = None if last is None else path / LAST, None  # which holds as much memory as the weights
         training = _Training(Classification(model, recipe), data, trainer, best)
         started = time.monotonic()
-        with _stopping(checkpoints, path):
+        with heeding.installed(), _stopping(checkpoints, path):
             trainer.fit(training.module, datamodule=data, ckpt_path=resumed, weights_only=True)
-        if checkpoints.stopped is not None:
+        heeding.disarm()
+        # One that came behind the last checkpoint has been noted as well.
+        if (stopped := checkpoints.stopped or heeding.wanted) is not None:
             if is_main():
                 _write_history(recipe, path)
             saved = checkpoints.path if checkpoints.path.exists() else None
-            return ClassifierFit(path, stopped=checkpoints.stopped, checkpoint=saved)
+            return ClassifierFit(path, stopped=stopped, checkpoint=saved)
         return ClassifierFit(path, _finish(recipe, path, training, time.monotonic() - started))
 
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, Protocol, cast
 
 from sapool.cli.list import LISTS
 from sapool.errors import InputError, WorkError, did_you_mean
+from sapool.runs.signals import ending_at_once
 
 EPILOG = """\
 examples:
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _options(arguments)
     try:
-        code = int(options.command(options))
+        with ending_at_once():
+            code = int(options.command(options))
         sys.stdout.flush()
         return code
     except InputError as error:

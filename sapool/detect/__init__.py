@@ -24,9 +24,11 @@ from sapool.detect.binding.images import LoadWholeImage  # noqa: E402
 from sapool.detect.checkpoints import allow_history  # noqa: E402
 from sapool.detect.files import register  # noqa: E402
 from sapool.detect.repairs import apply_repairs  # noqa: E402
+from sapool.detect.training.hooks import KeepCheckpoints  # noqa: E402
+from sapool.detect.training.loop import ResumableLoop  # noqa: E402
 
 allow_history()
 apply_repairs()
 register()
 
-__all__ = ["GreyDataPreprocessor", "LoadWholeImage", "SapoolBackbone"]
+__all__ = ["GreyDataPreprocessor", "KeepCheckpoints", "LoadWholeImage", "ResumableLoop", "SapoolBackbone"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import mmcv
 import numpy as np
 import torch
 from mmdet.apis import inference_detector
@@ -13,16 +12,18 @@ from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
 from sapool.boxes.detections import Box
-from sapool.runs.images import read_whole
+from sapool.runs.images import check_image, read_pixels
 
 
-def read_pictures(paths: Sequence[str]) -> list[np.ndarray]:
-    """Images as OpenCV has them, uint8 (H, W, 3), blue first.
+def read_pictures(paths: Sequence[str]) -> Iterator[np.ndarray]:
+    """Images as OpenCV has them, uint8 (H, W, 3), blue first, one after the other; all are looked at before.
 
     Raises:
-        InputError: one isn't there, isn't an image, or is cut off.
+        InputError: one isn't there, isn't an image, is damaged or too large.
     """
-    return [mmcv.imfrombytes(read_whole(path)) for path in paths]
+    for path in paths:
+        check_image(path)
+    return (np.ascontiguousarray(read_pixels(path)[..., ::-1]) for path in paths)
 
 
 def red_first(picture: np.ndarray) -> Tensor:

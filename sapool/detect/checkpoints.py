@@ -26,6 +26,12 @@ from sapool.weights.files import read_checkpoint, state_dict_in
 
 SCHEMES = ("https://", "http://")
 
+BEST = "coco/bbox_mAP"
+"""The figure that chooses a run's best epoch."""
+
+POINTER, STOPPED = "last_checkpoint", "stopped.pth"
+"""What names the checkpoint to go on from, for mmengine too; and that of a run that was stopped inside an epoch."""
+
 
 def allow_history() -> None:
     """Lets `torch.load` read the history of losses and scores that mmengine keeps in its checkpoints, and no more.
@@ -120,14 +126,34 @@ def _fetched(source: str) -> Path:
 
 
 def last_of(path: Path) -> Path | None:
-    """The checkpoint to go on from in a run's folder, or None where its first epoch wasn't finished."""
-    pointer = path / "last_checkpoint"
+    """The checkpoint to go on from in a run's folder, or None where nothing was saved yet."""
+    pointer = path / POINTER
     named = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
     if named and (path / Path(named).name).is_file():
         return path / Path(named).name
     # A process killed between the checkpoint and the pointer leaves the pointer behind, or empty.
-    found = sorted(path.glob("epoch_*.pth"), key=lambda file: int(file.stem.removeprefix("epoch_")))
+    found = epochs_in(path)
     return found[-1] if found else None
+
+
+def epochs_in(path: Path) -> list[Path]:
+    """The checkpoints of finished epochs in a run's folder, the last one last."""
+    return _by_number(path.glob("epoch_*.pth"))
+
+
+def bests(path: Path) -> list[Path]:
+    """The checkpoints of best epochs, the best one last: a process killed while it wrote that leaves another."""
+    return _by_number(path.glob("best_*.pth"))
+
+
+def best_name(epoch: int) -> str:
+    """The file of a best epoch, as mmengine calls it."""
+    return f"best_{BEST.replace('/', '_')}_epoch_{epoch}.pth"
+
+
+def _by_number(files: Iterable[Path]) -> list[Path]:
+    numbered = [(int(end), file) for file in files if (end := file.stem.rpartition("_")[2]).isdecimal()]
+    return [file for _, file in sorted(numbered)]
 
 
 def best_of(path: Path) -> Path:
@@ -136,7 +162,7 @@ def best_of(path: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    found = sorted(path.glob("best_*.pth"), key=lambda file: file.stat().st_mtime)
+    found = bests(path)
     best = found[-1] if found else last_of(path)
     if best is None:
         raise InputError(f"the run in {path} has no checkpoint yet; let it finish its first epoch")

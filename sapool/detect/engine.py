@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from sapool.detect.training.state import KEY
 from sapool.runs.failures import loss_is_no_number
 from sapool.runs.progress import Progress
 
@@ -35,7 +37,14 @@ class EpochHook(Hook):  # type: ignore[misc]
         self.total, self.steps = 0.0, 0
 
     def before_train_epoch(self, runner: Runner) -> None:
-        self.total, self.steps = 0.0, 0
+        if not runner.train_loop.entered:
+            self.total, self.steps = 0.0, 0
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        checkpoint.setdefault(KEY, {})["losses"] = (self.total, self.steps)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self.total, self.steps = checkpoint.get(KEY, {}).get("losses", (0.0, 0))
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         loss = outputs["loss"].item()
@@ -52,6 +61,15 @@ class EpochHook(Hook):  # type: ignore[misc]
         self.progress.validated({name: (metrics or {}).get(_METRIC + name, -1) for name in names})
 
 
+class _Written(Config):  # type: ignore[misc]
+    """A config that doesn't change any more: its text, which every checkpoint holds, is formatted once."""
+
+    @cached_property
+    def pretty_text(self) -> str:
+        text: str = Config.pretty_text.fget(self)
+        return text
+
+
 @contextmanager
 def quiet_mmengine() -> Iterator[None]:
     """Meanwhile what mmengine, mmdet and pycocotools print and warn of goes nowhere."""
@@ -64,6 +82,7 @@ def quiet_mmengine() -> Iterator[None]:
 def make_runner(config: Config) -> Runner:
     """mmengine's runner of a config, whose log goes to its file, and errors alone to standard error."""
     runner = Runner.from_cfg(config)
+    object.__setattr__(runner.cfg, "__class__", _Written)  # a plain one would set an entry of the config
     for handler in runner.logger.handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setStream(sys.stderr)

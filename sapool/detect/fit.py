@@ -1,13 +1,13 @@
 """A detector's run from its recipe to its summary. The loop, the logs and the checkpoints are mmengine's.
 
 Beside `recipe.toml` and `summary.json` a run's folder holds `config.py` (what mmdet sees), `epoch_N.pth` (the last two)
-and `best_coco_bbox_mAP_epoch_N.pth`, `last_checkpoint`, `curves.png`, and a folder of logs for each start.
+and `best_coco_bbox_mAP_epoch_N.pth`, `stopped.pth` where a signal ended it inside an epoch, `last_checkpoint` (which of
+them to go on from), `curves.png`, and a folder of logs for each start.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,20 @@ from sapool.boxes.evaluation import FIGURES
 from sapool.detect import curves
 from sapool.detect.binding.base import KEPT, is_program, load_base
 from sapool.detect.binding.config import BoundConfig, bind, smoke_test, write_config
-from sapool.detect.binding.schedule import BEST
-from sapool.detect.checkpoints import last_of, read_run_checkpoint
+from sapool.detect.checkpoints import BEST, epochs_in, last_of, read_run_checkpoint
 from sapool.detect.engine import EpochHook, make_runner, quiet_mmengine
-from sapool.errors import InputError
+from sapool.detect.training.hooks import StopHook
+from sapool.errors import InputError, WeightsError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.folder import RunFolder, is_main
 from sapool.runs.outputs import save_json
 from sapool.runs.progress import Progress
 from sapool.runs.results import Fit
+from sapool.runs.signals import Heeding, Stopped
 
 
 def fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
-    """Trains what a recipe describes, or goes on from the folder's last finished epoch.
+    """Trains what a recipe describes, or goes on from the folder's last checkpoint, exactly.
 
     Args:
         recipe: what to train.
@@ -45,34 +46,53 @@ def fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
             can be known.
         WorkError: the loss is no number, or the disk is full. What was saved before is kept.
     """
-    path, progress = folder.path, progress if is_main() else Progress()
+    progress = progress if is_main() else Progress()
+    with folder.held(progress), quiet_mmengine():
+        return _fit(recipe, folder, progress)
+
+
+def _fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
+    path = folder.path
     last = last_of(path) if folder.resumed else None
     if last is not None:
-        read_run_checkpoint(last, recipe.architecture)
-    with quiet_mmengine():
-        dataset = find_dataset(recipe.data)
-        images = check_dataset(dataset, recipe.train.batch_size)
-        bound = bind(recipe, dataset, path, run=path if folder.resumed else None)
-        if last is None:
-            smoke_test(bound)
-        if is_main():
-            folder.begin(recipe)
-            if not folder.resumed and is_program(recipe.detector.base):
-                write_config(load_base(recipe.detector.base), path / KEPT)
-            progress.started(_opening(recipe, dataset, bound, images, path))
-        started = time.monotonic()
+        _check(last, recipe)
+    dataset = find_dataset(recipe.data)
+    images = check_dataset(dataset, recipe.train.batch_size)
+    bound = bind(recipe, dataset, path, run=path if folder.resumed else None)
+    if last is None:
+        smoke_test(bound)
+    if is_main():
+        own = is_program(recipe.detector.base) if not folder.resumed else False
+        folder.begin(recipe, (lambda: write_config(load_base(recipe.detector.base), path / KEPT)) if own else None)
+        progress.started(_opening(recipe, dataset, bound, images, path))
+    started, heeding = time.monotonic(), Heeding()
+    with heeding.installed():
         runner = _start(bound.config, path, last)
-        runner.register_hook(EpochHook(progress))
+        for hook in (EpochHook(progress), StopHook(heeding)):
+            runner.register_hook(hook)
         try:
             runner.train()
-        except KeyboardInterrupt:
-            if is_main():
-                _plot(recipe, runner, path)
-            return Fit(path, stopped=signal.SIGINT, checkpoint=last_of(path))
+        except Stopped:
+            pass
         except InputError as error:
             raise InputError(_sentence(error)) from None
-        seconds = time.monotonic() - started
+        heeding.disarm()
+    if heeding.wanted is not None:
+        if is_main():
+            _plot(recipe, runner, path)
+        return Fit(path, stopped=heeding.wanted, checkpoint=last_of(path))
+    seconds = time.monotonic() - started
     return Fit(path, _finish(recipe, dataset, runner, path, seconds) if is_main() else {})
+
+
+def _check(last: Path, recipe: DetectionRecipe) -> None:
+    """Refuses to go on from a checkpoint that isn't whole; says which one is left."""
+    try:
+        read_run_checkpoint(last, recipe.architecture)
+    except WeightsError as error:
+        others = [file.name for file in epochs_in(last.parent) if file != last]
+        hint = f". Take it away to go on from {others[-1]}" if others else ""
+        raise WeightsError(f"{error}{hint}") from None
 
 
 def _start(config: Config, path: Path, last: Path | None) -> Runner:

@@ -11,6 +11,7 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.utils import get_test_pipeline_cfg
 from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
 
 from sapool.boxes.drawing import drawn
 from sapool.detect.boxes import find_boxes, read_pictures, red_first
@@ -23,6 +24,8 @@ from sapool.runs.outputs import file_names, make_folder, save_figure
 from sapool.runs.protocol import Run
 from sapool.runs.results import Heatmaps
 from sapool.runs.sheets import Panel, draw, pool_panel
+
+_LARGEST = 2048  # pixels, of a picture's longer side in a sheet
 
 
 def heatmap(run: Run[DetectionRecipe, Any], images: Sequence[str], threshold: float, folder: Path) -> Heatmaps:
@@ -45,11 +48,21 @@ def heatmap(run: Run[DetectionRecipe, Any], images: Sequence[str], threshold: fl
         with quiet_mmengine():
             boxes = find_boxes(run.model, picture, run.classes, threshold)
             pools = _pools(run.model, picture)
-        image = drawn(red_first(picture), boxes, run.classes, legend=False)
+        image = _smaller(drawn(red_first(picture), boxes, run.classes, legend=False))
         height, width = image.shape[1:]
         maps = (pool_panel(site, mean, (height, width)) for site, mean in pools)
         save_figure(draw(image, [Panel(Path(name).name), *maps], title), file)
     return Heatmaps(files)
+
+
+def _smaller(image: Tensor) -> Tensor:
+    """A picture of a size for a panel: uint8 (3, H, W) to the same."""
+    side = max(image.shape[1:])
+    if side <= _LARGEST:
+        return image
+    height, width = (max(1, edge * _LARGEST // side) for edge in image.shape[1:])
+    smaller: Tensor = TF.resize(image, [height, width], antialias=True)
+    return smaller
 
 
 def _pools(model: Any, picture: np.ndarray) -> list[tuple[Site, Tensor | None]]:

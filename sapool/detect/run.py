@@ -36,16 +36,16 @@ class DetectorRun(Run[DetectionRecipe, Any]):
     def predict(
         self, images: Images, *, top: int = 3, threshold: float = 0.3, output: str | Path | None = None
     ) -> Detections:
-        names = as_names(images)
-        pictures = read_pictures(names)
-        with quiet_mmengine():
-            found = tuple(find_boxes(self.model, picture, self.classes, threshold) for picture in pictures)
+        names, found = as_names(images), []
+        pictures, files = read_pictures(names), file_names(names)
         folder = None if output is None else Path(output)
-        if folder is not None:
-            make_folder(folder)
-            for picture, boxes, name in zip(pictures, found, file_names(names), strict=True):
-                save(drawn(red_first(picture), boxes, self.classes), folder / name)
-        return Detections(names, found, threshold, folder)
+        for picture, file in zip(pictures, files, strict=True):
+            with quiet_mmengine():
+                found.append(find_boxes(self.model, picture, self.classes, threshold))
+            if folder is not None:
+                make_folder(folder)
+                save(drawn(red_first(picture), found[-1], self.classes), folder / file)
+        return Detections(names, tuple(found), threshold, folder)
 
     def heatmap(
         self, images: Images, *, label: str | None = None, threshold: float = 0.3, output: str | Path | None = None

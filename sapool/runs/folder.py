@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sapool.errors import RecipeError
 from sapool.recipes.reading import AnyRecipe, flat, read_recipe, to_toml
-from sapool.weights.atomic import write_text
+from sapool.runs.lock import LOCK, Lock, unusable
+from sapool.runs.progress import Progress
+from sapool.weights.atomic import leftover_of, remove_leftovers, write_text
 
 RECIPE = "recipe.toml"
+# What training writes. Half-written ones of a killed process go when the run goes on; what others write in the folder,
+# an evaluation that is under way, is theirs.
+_WRITTEN = (
+    *(RECIPE, "base.py", "config.py", "*.ckpt", "*.pth", "last_checkpoint", "model.pt"),
+    *("metrics.csv", "curves.png", "summary.json"),
+)
+_PROBE = ".probe"
 # What may differ when a run is resumed: where it runs, not what it computes.
 _FREE = frozenset(
     {"data.root", "data.workers", "weights", "train.checkpoint_every"}
@@ -45,6 +54,7 @@ class RunFolder:
 
     path: Path
     resumed: bool = False
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     @classmethod
     def choose(cls, recipe: AnyRecipe, where: str | Path | None = None, *, resume: bool = False) -> RunFolder:
@@ -69,18 +79,54 @@ class RunFolder:
             _check_empty(path)
         return cls(path)
 
-    def begin(self, recipe: AnyRecipe) -> None:
-        """Makes a new run's folder and keeps its recipe there; tidies that of a run which goes on.
+    @contextmanager
+    def held(self, progress: Progress) -> Iterator[None]:
+        """Meanwhile nobody else may train in the folder; of a new run from `begin` on.
+
+        What a killed process left half-written goes first.
+
+        Args:
+            progress: hears it where the disk has no locks.
 
         Raises:
-            RecipeError: it can't be made, or there is something in it.
+            RecipeError: somebody else is training there.
+        """
+        if not is_main():
+            yield
+            return
+        try:
+            if self.resumed:
+                self._take(progress)
+            self._lock.progress, self._lock.kept = progress, True
+            yield
+        finally:
+            self._lock.kept = False
+            self._lock.release()
+
+    def begin(self, recipe: AnyRecipe, before: Callable[[], object] | None = None) -> None:
+        """Makes a new run's folder and keeps its recipe there; that of a run which goes on is there.
+
+        Args:
+            recipe: what is trained.
+            before: writes what else the folder needs to be a run's; the recipe is last, and makes it one.
+
+        Raises:
+            RecipeError: it can't be made, there is something in it, or somebody else begins a run in it.
         """
         if self.resumed:
-            for partial in self.path.glob(".*.ckpt"):  # half-written by a killed process
-                partial.unlink(missing_ok=True)
             return
         make(self.path)
+        self._take(self._lock.progress)
+        _check_empty(self.path)  # somebody else may have been quicker, and done
+        if before is not None:
+            before()
         write_text(self.path / RECIPE, to_toml(recipe))
+        if not self._lock.kept:
+            self._lock.release()
+
+    def _take(self, progress: Progress) -> None:
+        self._lock.take(self.path, progress)
+        remove_leftovers(self.path, _WRITTEN)
 
     @contextmanager
     def announced(self) -> Iterator[None]:
@@ -111,10 +157,12 @@ def _new_name(title: str) -> Path:
 
 def _check_empty(path: Path) -> None:
     try:
-        taken = path.is_dir() and any(path.iterdir())
+        names = {file.name for file in path.iterdir()} if path.is_dir() else set()
     except OSError as error:
-        raise _unusable(path, error) from None
-    if taken:
+        raise unusable(path, error) from None
+    # What a process that was killed while it began left behind: the lock tells that it was one.
+    left = {LOCK, _PROBE} | ({"base.py"} if LOCK in names else set())
+    if any(name not in left and leftover_of(name) not in (RECIPE, "base.py") for name in names):
         raise RecipeError(
             f"the run directory {path} isn't empty; go on with that run with --resume, or choose another with --run-dir"
         )
@@ -129,15 +177,11 @@ def make(path: Path) -> None:
     _check_empty(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".probe"
+        probe = path / _PROBE
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
-        raise _unusable(path, error) from None
-
-
-def _unusable(path: Path, error: OSError) -> RecipeError:
-    return RecipeError(f"the run directory {path} can't be used: {error.strerror}; choose another with --run-dir")
+        raise unusable(path, error) from None
 
 
 def recipe_of(path: str | Path) -> AnyRecipe:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 import signal
-import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from sapool.poolings.weights import recording, uniformity
 from sapool.recipes.network import NetworkRecipe
 from sapool.runs.progress import Progress
+from sapool.runs.signals import Heeding
 from sapool.training.checkpoints import LAST, mark
 from sapool.training.history import UNIFORMITY
 
@@ -47,12 +46,14 @@ class SeedPerStep(Callback):
 class CheckpointCallback(Checkpoint):
     """Keeps `last.ckpt`: after every epoch, every so many steps, and when the run is told to stop.
 
-    The first Ctrl-C (or SIGTERM) lets the step finish, saves and stops; the second stops at once.
+    The first signal lets the step finish, saves and stops. In validation it lets that finish too, for the epoch's
+    average and its best model belong to what is saved; whoever can't wait sends another, which stops at once.
 
     Args:
         folder: the run's.
         recipe: what is trained.
         classes: names, by label.
+        heeding: what signals have told.
         accumulate: batches whose gradients make one step.
         every: steps between checkpoints inside an epoch, or None.
 
@@ -61,29 +62,27 @@ class CheckpointCallback(Checkpoint):
     """
 
     def __init__(
-        self, folder: Path, recipe: NetworkRecipe, classes: tuple[str, ...], *, accumulate: int, every: int | None
+        self,
+        folder: Path,
+        recipe: NetworkRecipe,
+        classes: tuple[str, ...],
+        heeding: Heeding,
+        *,
+        accumulate: int,
+        every: int | None,
     ) -> None:
         super().__init__()
-        self.path, self.recipe, self.classes = folder / LAST, recipe, classes
+        self.path, self.recipe, self.classes, self.heeding = folder / LAST, recipe, classes, heeding
         self.accumulate, self.every = accumulate, every
         self.stopped: signal.Signals | None = None
-        self._wanted: signal.Signals | None = None
-        self._before: Any = None
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._interrupt)
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.heeding.arm()
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._wanted is not None:
-            self.stopped = signal.SIGINT
-            raise KeyboardInterrupt
-        self._wanted = signal.SIGINT
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.heeding.disarm()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -97,21 +96,19 @@ class CheckpointCallback(Checkpoint):
         if stop or (self.every and trainer.global_step % self.every == 0):
             self._save(trainer)
         if stop:
-            self._end(trainer)
+            self._end()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save(trainer)
-        if self._stop(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            self._end(trainer)
+        if self._stop(trainer):
+            self._end()
 
     def _stop(self, trainer: L.Trainer) -> bool:
-        if trainer.received_sigterm:
-            self._wanted = signal.SIGTERM
         # One process's signal stops all, at the same step.
-        return bool(trainer.strategy.reduce_boolean_decision(self._wanted is not None, all=False))
+        return bool(trainer.strategy.reduce_boolean_decision(self.heeding.wanted is not None, all=False))
 
-    def _end(self, trainer: L.Trainer) -> None:
-        self.stopped = self._wanted or signal.SIGINT
+    def _end(self) -> None:
+        self.stopped = self.heeding.wanted or signal.SIGINT
         raise KeyboardInterrupt
 
     def _save(self, trainer: L.Trainer) -> None:

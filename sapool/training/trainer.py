@@ -48,7 +48,7 @@ def make_trainer(
         callbacks: beside those that every training has.
         first_step: the step it goes on from.
     """
-    return L.Trainer(
+    trainer = L.Trainer(
         **_settings(settings),
         callbacks=[
             *_callbacks(settings),
@@ -66,6 +66,9 @@ def make_trainer(
         default_root_dir=folder,
         enable_progress_bar=progress.bars,
     )
+    # Lightning leaves training on SIGTERM without a checkpoint; the run's own callback does that, and for all signals.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def make_dry_trainer(settings: Train, callbacks: Sequence[Callback]) -> L.Trainer:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sapool.errors import InputError
+
+_unfinished: set[Path] = set()
 
 
 @contextmanager
@@ -27,6 +31,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{target} can't be written: {error.strerror}") from None
     temporary = Path(name)
+    _unfinished.add(temporary)
     try:
         yield temporary
         # mkstemp's file is its owner's alone; the result gets what any new file would.
@@ -38,9 +43,37 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise InputError(f"{target} can't be written: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Writes a whole text file (UTF-8)."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_unfinished() -> None:
+    """Removes what is being written, for a process that is about to end in the middle of it."""
+    for temporary in tuple(_unfinished):
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | Path, names: Iterable[str]) -> None:
+    """Removes temporary files beside `names` that a killed process left; nobody may be writing those names.
+
+    Args:
+        folder: where.
+        names: of the files that were to be written, with wildcards of a shell.
+    """
+    for path in Path(folder).glob(".*"):
+        target = leftover_of(path.name)
+        if target is not None and any(fnmatchcase(target, name) for name in names):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def leftover_of(name: str) -> str | None:
+    """The name that a temporary file of that name was to get, or None where it is no temporary file."""
+    found = re.fullmatch(r"\.(.+?)\.[a-z0-9_]+(\.[^.]*)?", name)
+    return found[1] if found and (found[2] or "") == Path(found[1]).suffix else None

@@ -17,7 +17,7 @@ from sapool.detect.binding.images import LoadWholeImage
 from sapool.errors import InputError
 from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
 from sapool.recipes.reading import read_recipe
-from sapool.runs.images import read_whole
+from sapool.runs.images import check_image, read_pixels
 from tests.detect.support import command, made, overrides
 
 
@@ -129,10 +129,12 @@ def test_images_that_have_something_behind_their_end_are_whole(tmp_path):
         image.save(tmp_path / name)
         content = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content + b"trailing")
-        assert read_whole(tmp_path / name) == content + b"trailing"
+        check_image(tmp_path / name)
+        assert read_pixels(tmp_path / name).shape == (40, 30, 3)
         (tmp_path / name).write_bytes(content[: len(content) // 2])
-        with pytest.raises(InputError, match=name):
-            read_whole(tmp_path / name)
+        for read in (check_image, read_pixels):
+            with pytest.raises(InputError, match=name):
+                read(tmp_path / name)
 
 
 def test_loading_reads_what_mmcv_reads(root):

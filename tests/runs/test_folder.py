@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from sapool.errors import RecipeError
 from sapool.recipes.reading import AnyRecipe, flat, read_recipe
 from sapool.runs.folder import RunFolder, is_main, recipe_of
+from sapool.runs.progress import Progress
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "WORLD_SIZE", "SLURM_NTASKS")
 
@@ -107,8 +109,8 @@ def test_a_run_is_resumed_under_its_own_recipe_only(recipe, tmp_path):
     stale.write_bytes(b"half")
     folder = RunFolder.choose(read_recipe("digits", ["data.workers=2"]), "run", resume=True)
     assert folder == RunFolder(Path("run"), resumed=True)
-    folder.begin(recipe)
-    assert not stale.exists()
+    with folder.held(Progress()):
+        assert not stale.exists()
     with pytest.raises(RecipeError, match=r"optimizer\.lr is 0\.001 there and 0\.5 here"):
         RunFolder.choose(read_recipe("digits", ["optimizer.lr=0.5"]), "run", resume=True)
     # One that was killed before it wrote anything begins anew.
@@ -123,3 +125,127 @@ def test_folders_that_cannot_be_used(recipe, tmp_path):
         RunFolder.choose(recipe, "file").begin(recipe)
     with pytest.raises(RecipeError, match="holds no run"):
         recipe_of(tmp_path)
+
+
+def child(body: str) -> subprocess.Popen[str]:
+    """A process that does something with a folder "run", prints a line, and waits for one."""
+    program = f"""
+import sys
+from sapool.recipes.reading import read_recipe
+from sapool.runs.folder import RunFolder
+from sapool.runs.progress import Progress
+recipe = read_recipe("digits")
+{body}
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+HOLDING = """
+folder = RunFolder.choose(recipe, "run", resume=True)
+with folder.held(Progress()):
+    folder.begin(recipe)
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+FORKING = """
+import os, time
+folder = RunFolder.choose(recipe, "run", resume=True)
+with folder.held(Progress()):
+    folder.begin(recipe)
+    if os.fork() == 0:
+        print("ready", flush=True)
+        time.sleep(20)
+        os._exit(0)
+    sys.stdin.readline()
+"""
+
+
+def test_one_process_at_a_time(recipe, tmp_path):
+    holder = child(HOLDING)
+    # One that is being written isn't taken away, though it looks like what a kill leaves.
+    writing = tmp_path / "run" / ".last.ckpt.12345678.ckpt"
+    writing.write_bytes(b"half")
+    folder = RunFolder.choose(recipe, "run", resume=True)
+    with pytest.raises(RecipeError, match="another process is training in run"), folder.held(Progress()):
+        pass
+    assert writing.exists()
+    holder.communicate("\n")
+    with folder.held(Progress()):
+        assert not writing.exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.toml"]
+
+
+def test_two_beginnings_in_one_folder(recipe):
+    first, second = RunFolder.choose(recipe, "run"), RunFolder.choose(recipe, "run")
+    with first.held(Progress()), second.held(Progress()):
+        first.begin(recipe)
+        with pytest.raises(RecipeError, match=r"isn't empty|another process"):
+            second.begin(recipe)
+
+
+@pytest.mark.parametrize("body", [HOLDING, FORKING])
+def test_a_killed_process_holds_nothing_whatever_it_forked(body, recipe):
+    holder = child(body)
+    holder.kill()
+    holder.wait()
+    with RunFolder.choose(recipe, "run", resume=True).held(Progress()):
+        pass
+
+
+@pytest.mark.parametrize(
+    "left", [(), (".lock",), (".lock", ".probe"), (".lock", "base.py"), (".recipe.toml.abcdefgh.toml",)]
+)
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_whose_run_was_killed_while_it_began(left, resume, recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in left:
+        (tmp_path / "run" / name).touch()
+    folder = RunFolder.choose(recipe, "run", resume=resume)
+    with folder.held(Progress()):
+        folder.begin(recipe)
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"recipe.toml", "base.py"}
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "base.py").touch()
+    with pytest.raises(RecipeError, match="isn't empty"):
+        RunFolder.choose(recipe, "own")
+
+
+def test_only_what_training_writes_is_cleaned(recipe, tmp_path):
+    RunFolder.choose(recipe, "run").begin(recipe)
+    others = [".evaluation.json.abcdefgh.json", ".notes.txt.abcdefgh.txt", ".gitignore"]
+    for name in (*others, ".last_checkpoint.abcdefgh", ".epoch_3.pth.abcdefgh.pth", ".model.pt.abcdefgh.pt"):
+        (tmp_path / "run" / name).touch()
+    with RunFolder.choose(recipe, "run", resume=True).held(Progress()):
+        pass
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.toml", *others}
+
+
+class Listener(Progress):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def started(self, text: str) -> None:
+        self.heard.append(text)
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOSYS, None), (errno.ENOLCK, None), (errno.EROFS, "Read-only")])
+def test_disks_without_locks(number, said, recipe, monkeypatch):
+    RunFolder.choose(recipe, "run").begin(recipe)
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    listener, folder = Listener(), RunFolder.choose(recipe, "run", resume=True)
+    if said:
+        with pytest.raises(RecipeError, match=f"can't be used: {said}"), folder.held(listener):
+            pass
+        return
+    with folder.held(listener):
+        pass
+    assert listener.heard == ["the disk of run has no locks: nothing keeps a second process from training there"]

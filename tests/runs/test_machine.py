@@ -48,3 +48,20 @@ def test_bounds_of_any_machine(override: str) -> None:
     name = override.partition("=")[0]
     with pytest.raises(RecipeError, match=name.replace(".", r"\.")):
         read_recipe("digits", [override])
+
+
+def test_workers_of_many_devices_count_together() -> None:
+    with pytest.raises(RecipeError, match=rf"of all train\.devices together: .* it has {CORES} cores"):
+        check_machine(read_recipe("digits", [f"data.workers={8 * CORES}", "train.devices=2"]))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        ("digits", ["data.image_size=8192", "train.batch_size=65536"]),
+        ("ssd-digits", ["data.image_size=[8192, 8192]", "train.batch_size=65536"]),
+    ],
+)
+def test_batches_fit_into_memory(recipe: str, settings: list[str]) -> None:
+    with pytest.raises(RecipeError, match=r"65536 images of 8192x8192 pixels take 49,152\.0 GB, and this machine has"):
+        check_machine(read_recipe(recipe, settings))

@@ -7,15 +7,15 @@ from class folders have the same indices, and with them the same batches.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 
 from sapool.errors import InputError
-from sapool.runs.channels import stored
+from sapool.runs.images import read_stored
 
 
 class Source(Protocol):
@@ -52,15 +52,11 @@ class ImageFiles:
 
     def image(self, index: int) -> Tensor:
         path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                return stored(image)
-        except FileNotFoundError:
+        if not Path(path).exists():
             raise InputError(
                 f"the image {path} was there when the run began and is gone; put it back and go on with --resume"
-            ) from None
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(f"the image {path} can't be read ({error}); mend or remove it, and train again") from None
+            )
+        return read_stored(path)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from sapool.catalogue.data_sets import DATA_SETS, DataSet, default_root, registe
 from sapool.classify.data.images import ImageFiles, InMemoryImages, Splits
 from sapool.errors import InputError
 from sapool.recipes.settings import Data
+
+_MOST_BYTES = 2**30  # of a packed file's images
 
 
 def open_data(data: Data) -> Splits:
@@ -111,12 +114,17 @@ def _read_idx_file(path: Path, dimensions: int) -> Tensor:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as file:
-            content = file.read()
+            content = file.read(header := 4 + 4 * dimensions)
+            sizes = [int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4)]
+            expected = math.prod(sizes)
+            if expected > _MOST_BYTES:
+                raise InputError(
+                    f"{path} says that it holds {expected:,} bytes, more than the {_MOST_BYTES:,} that are read"
+                )
+            content += file.read(expected + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}); fetch it again") from None
-    header = 4 + 4 * dimensions
-    sizes = [int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4)]
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != header + int(np.prod(sizes)):
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != header + expected:
         raise InputError(f"{path} is damaged: it isn't an idx file of {dimensions} dimensions; fetch it again")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).view(sizes)
 

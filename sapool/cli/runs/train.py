@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,21 +66,23 @@ def _recipe(options: argparse.Namespace) -> AnyRecipe:
 
 def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
     from sapool.runs.folder import RunFolder, is_main
+    from sapool.runs.signals import advise
     from sapool.tasks import task_of
 
     folder = RunFolder.choose(recipe, options.run_dir, resume=options.resume)  # before torch is loaded
     from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
 
+    resuming = f"go on with: sapoolc train --resume --run-dir {folder.path}"
+    advise(f"what was saved is kept; {resuming}" if is_main() else "")
     fit = task_of(recipe).fit(recipe, folder, ConsoleProgress())
     if fit.stopped is None:
         show_report(console(), fit.report())
         return 0
     if is_main():
         saved = f"saved in {fit.checkpoint}" if fit.checkpoint else "before the first checkpoint"
-        console(stderr=True).print(
-            f"stopped, {saved}; go on with: sapoolc train --resume --run-dir {fit.folder}", markup=False
-        )
+        with suppress(OSError):  # the terminal may be gone
+            console(stderr=True).print(f"stopped, {saved}; {resuming}", markup=False)
     return 128 + fit.stopped
 
 

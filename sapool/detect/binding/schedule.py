@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 
-from sapool.detect.checkpoints import DropConfig
-from sapool.detect.files import BACKEND
+from sapool.detect.checkpoints import BEST, DropConfig
+from sapool.detect.training.hooks import KeepCheckpoints
+from sapool.detect.training.loop import ResumableLoop
 from sapool.errors import InputError
 from sapool.recipes.detection import DetectionRecipe, DetectionSchedule
 from sapool.recipes.settings import Optimizer
 
-BEST = "coco/bbox_mAP"
 _HALVES = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}
 
 
@@ -40,15 +40,7 @@ def bind_training(config: Config, recipe: DetectionRecipe, work_dir: Path) -> No
         config.sync_bn = "torch"
     config.pop("auto_scale_lr", None)
     hooks = config.default_hooks
-    hooks.checkpoint = ConfigDict(
-        type="CheckpointHook",
-        interval=settings.save_every,
-        # mmengine removes an old checkpoint before it writes the new one.
-        max_keep_ckpts=2,
-        save_best=BEST,
-        rule="greater",
-        backend_args={"backend": BACKEND},
-    )
+    hooks.checkpoint = ConfigDict(type=KeepCheckpoints.__name__, interval=settings.save_every, keep=2, best=BEST)
     hooks.logger = ConfigDict(type="LoggerHook", interval=settings.log_every)
     config.custom_hooks = [*config.get("custom_hooks", []), ConfigDict(type=DropConfig.__name__)]
     config.env_cfg.dist_cfg = ConfigDict(backend="nccl" if torch.cuda.is_available() else "gloo")
@@ -66,7 +58,7 @@ def _loop(config: Config, recipe: DetectionRecipe) -> int:
     if epochs is None:
         raise InputError("detector.base counts steps, not epochs; set train.epochs and a section [schedule]")
     config.train_cfg = ConfigDict(
-        type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=recipe.train.validate_every
+        type=ResumableLoop.__name__, max_epochs=epochs, val_interval=recipe.train.validate_every
     )
     for hook in config.get("custom_hooks", []):
         if "switch_epoch" in hook and own:
