@@ -83,8 +83,6 @@ class RunFolder:
     def held(self, progress: Progress) -> Iterator[None]:
         """Meanwhile nobody else may train in the folder; of a new run from `begin` on.
 
-        What a killed process left half-written goes first.
-
         Args:
             progress: hears it where the disk has no locks.
 
@@ -94,39 +92,40 @@ class RunFolder:
         if not is_main():
             yield
             return
+        self._lock.progress, self._lock.kept = progress, True
         try:
             if self.resumed:
-                self._take(progress)
-            self._lock.progress, self._lock.kept = progress, True
+                self._lock.take(self.path)
             yield
         finally:
             self._lock.kept = False
             self._lock.release()
 
     def begin(self, recipe: AnyRecipe, before: Callable[[], object] | None = None) -> None:
-        """Makes a new run's folder and keeps its recipe there; that of a run which goes on is there.
+        """Makes a new run's folder and keeps its recipe there; tidies that of a run which goes on.
 
         Args:
             recipe: what is trained.
             before: writes what else the folder needs to be a run's; the recipe is last, and makes it one.
 
         Raises:
-            RecipeError: it can't be made, there is something in it, or somebody else begins a run in it.
+            RecipeError: it can't be made, there is something in it, or somebody else trains in it.
         """
-        if self.resumed:
-            return
-        make(self.path)
-        self._take(self._lock.progress)
-        _check_empty(self.path)  # somebody else may have been quicker, and done
-        if before is not None:
-            before()
-        write_text(self.path / RECIPE, to_toml(recipe))
-        if not self._lock.kept:
-            self._lock.release()
-
-    def _take(self, progress: Progress) -> None:
-        self._lock.take(self.path, progress)
-        remove_leftovers(self.path, _WRITTEN)
+        if not self.resumed:
+            make(self.path)
+        self._lock.take(self.path)
+        try:
+            if not self.resumed:
+                _check_empty(self.path)  # somebody else may have been quicker, and done
+            self._lock.begun = True
+            remove_leftovers(self.path, _WRITTEN)
+            if not self.resumed:
+                if before is not None:
+                    before()
+                write_text(self.path / RECIPE, to_toml(recipe))
+        finally:
+            if not self._lock.kept:
+                self._lock.release()
 
     @contextmanager
     def announced(self) -> Iterator[None]:

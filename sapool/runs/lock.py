@@ -24,13 +24,15 @@ class Lock:
     Attributes:
         progress: who hears of it.
         kept: whether it is to be kept beyond the run's beginning.
+        begun: whether what it was taken for has begun.
     """
 
     def __init__(self) -> None:
-        self.progress, self.kept = Progress(), False
+        self.progress, self.kept, self.begun = Progress(), False, False
         self._held: FileLock | None = None
+        self._made = False
 
-    def take(self, folder: Path, progress: Progress) -> None:
+    def take(self, folder: Path) -> None:
         """Takes it, unless it is had.
 
         Raises:
@@ -41,6 +43,7 @@ class Lock:
         # Training needs it, opening a run doesn't: it comes with the extra `train`.
         from filelock import FileLock, Timeout  # noqa: PLC0415
 
+        self._made = not (folder / LOCK).exists()
         lock = FileLock(folder / LOCK, timeout=0, fallback_to_soft=False)
         try:
             lock.acquire()
@@ -51,16 +54,19 @@ class Lock:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise unusable(folder, error) from None
-            progress.started(f"the disk of {folder} has no locks: nothing keeps a second process from training there")
+            self.progress.started(
+                f"the disk of {folder} has no locks: nothing keeps a second process from training there"
+            )
             return
         self._held = lock
 
     def release(self) -> None:
-        """Gives it back, if it is had."""
+        """Gives it back, if it is had. A start that was refused leaves the folder as it was, killed ones' file too."""
         if self._held is not None:
             # Whoever waits for the file that goes sees that it has gone, and makes another.
-            with suppress(OSError):
-                Path(self._held.lock_file).unlink(missing_ok=True)
+            if self.begun or self._made:
+                with suppress(OSError):
+                    Path(self._held.lock_file).unlink(missing_ok=True)
             with suppress(OSError):
                 self._held.release()
             self._held = None

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-_CALLED = {"SIGINT": "Ctrl-C"}
+_SAID = {"SIGINT": "interrupted"}
 _Handler = Callable[[int, FrameType | None], Any] | int | None
 
 _advice: list[str] = []
@@ -124,7 +124,7 @@ def _by_default(number: int) -> None:
 
 def _end(number: int) -> None:
     name = signal.Signals(number).name
-    said = f"sapoolc: stopped by {_CALLED.get(name, name)}{''.join(f'; {text}' for text in _advice)}\n"
+    said = f"sapoolc: {_SAID.get(name, f'stopped by {name}')}{''.join(f'; {text}' for text in _advice)}\n"
     # A progress bar hides the cursor.
     shown = "\x1b[?25h\n" if sys.__stderr__ is not None and sys.__stderr__.isatty() else ""
     with suppress(OSError):  # the terminal may be gone

@@ -109,8 +109,8 @@ def test_a_run_is_resumed_under_its_own_recipe_only(recipe, tmp_path):
     stale.write_bytes(b"half")
     folder = RunFolder.choose(read_recipe("digits", ["data.workers=2"]), "run", resume=True)
     assert folder == RunFolder(Path("run"), resumed=True)
-    with folder.held(Progress()):
-        assert not stale.exists()
+    folder.begin(recipe)
+    assert not stale.exists()
     with pytest.raises(RecipeError, match=r"optimizer\.lr is 0\.001 there and 0\.5 here"):
         RunFolder.choose(read_recipe("digits", ["optimizer.lr=0.5"]), "run", resume=True)
     # One that was killed before it wrote anything begins anew.
@@ -176,6 +176,8 @@ def test_one_process_at_a_time(recipe, tmp_path):
     assert writing.exists()
     holder.communicate("\n")
     with folder.held(Progress()):
+        assert writing.exists()
+        folder.begin(recipe)
         assert not writing.exists()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.toml"]
 
@@ -220,8 +222,7 @@ def test_only_what_training_writes_is_cleaned(recipe, tmp_path):
     others = [".evaluation.json.abcdefgh.json", ".notes.txt.abcdefgh.txt", ".gitignore"]
     for name in (*others, ".last_checkpoint.abcdefgh", ".epoch_3.pth.abcdefgh.pth", ".model.pt.abcdefgh.pt"):
         (tmp_path / "run" / name).touch()
-    with RunFolder.choose(recipe, "run", resume=True).held(Progress()):
-        pass
+    RunFolder.choose(recipe, "run", resume=True).begin(recipe)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.toml", *others}
 
 
