@@ -57,6 +57,8 @@ class KeepCheckpoints(Hook):  # type: ignore[misc]
         )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        if not runner._resume:  # weights alone are wanted
+            return
         kept = checkpoint.get(KEY, {})
         runner.train_loop.entered = kept.get("batch", 0)
         runner.train_loop.validation_due = kept.get("validation_due", False)
