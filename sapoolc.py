@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sapool.runs.signals import ending_at_once
+from sapool.runs.process.signals import ending_at_once
 
 __all__ = ["main"]
 

@@ -33,9 +33,9 @@ from sapool.recipes.settings import Recipe
 from sapool.runs.failures import unwritable
 from sapool.runs.folder import RunFolder, is_main
 from sapool.runs.outputs import save_json
+from sapool.runs.process.signals import Heeding
 from sapool.runs.progress import Progress
 from sapool.runs.results import Fit
-from sapool.runs.signals import Heeding
 from sapool.training import history
 from sapool.training.callbacks import CheckpointCallback, UniformityMonitor
 from sapool.training.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint, load_into

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Protocol, cast
 
 from sapool.cli.list import LISTS
 from sapool.errors import InputError, WorkError, did_you_mean
-from sapool.runs.signals import ending_at_once
+from sapool.runs.process.signals import ending_at_once
 
 EPILOG = """\
 examples:

@@ -28,9 +28,9 @@ from sapool.errors import InputError, WeightsError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.folder import RunFolder, is_main
 from sapool.runs.outputs import save_json
+from sapool.runs.process.signals import Heeding, Stopped
 from sapool.runs.progress import Progress
 from sapool.runs.results import Fit
-from sapool.runs.signals import Heeding, Stopped
 
 
 def fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sapool.errors import RecipeError
 from sapool.recipes.reading import AnyRecipe, flat, read_recipe, to_toml
-from sapool.runs.lock import LOCK, Lock, unusable
+from sapool.runs.process.lock import LOCK, Lock, unusable
 from sapool.runs.progress import Progress
 from sapool.weights.atomic import leftover_of, remove_leftovers, write_text
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from sapool.poolings.weights import recording, uniformity
 from sapool.recipes.network import NetworkRecipe
+from sapool.runs.process.signals import Heeding
 from sapool.runs.progress import Progress
-from sapool.runs.signals import Heeding
 from sapool.training.checkpoints import LAST, mark
 from sapool.training.history import UNIFORMITY
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sapool.runs.signals import Heeding
+from sapool.runs.process.signals import Heeding
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "stopped by SIGTERM", signal.SIGHUP: "stopped by SIGHUP"}
@@ -19,7 +19,7 @@ WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "stopped by SIGTERM", sig
 
 def program(body: str, **options: object) -> subprocess.Popen[str]:
     """A process that does something and has printed "ready"."""
-    head = "import os, signal, sys, time; from sapool.runs.signals import Heeding, advise, ending_at_once\n"
+    head = "import os, signal, sys, time; from sapool.runs.process.signals import Heeding, advise, ending_at_once\n"
     process = subprocess.Popen(
         [sys.executable, "-c", head + body],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,

@@ -66,7 +66,7 @@ def _recipe(options: argparse.Namespace) -> AnyRecipe:
 
 def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
     from sapool.runs.folder import RunFolder, is_main
-    from sapool.runs.signals import advise
+    from sapool.runs.process.signals import advise
     from sapool.tasks import task_of
 
     folder = RunFolder.choose(recipe, options.run_dir, resume=options.resume)  # before torch is loaded

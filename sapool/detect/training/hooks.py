@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from sapool.detect.checkpoints import POINTER, STOPPED, best_name, bests, epochs_in
 from sapool.detect.files import BACKEND
 from sapool.detect.training.state import KEY, Memory, give_gradients, gradients_of, memory_of, recall
-from sapool.runs.signals import Heeding, Stopped
+from sapool.runs.process.signals import Heeding, Stopped
 from sapool.weights.atomic import write_text
 
 _BEST_SCORE = "best_score"
