@@ -32,6 +32,9 @@ from sapool.recipes.settings import (
 PUBLISHED_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light")
 """The classes of COCO that the published detectors were trained on."""
 
+TORCHVISION = {"faster_rcnn": 4, "retinanet": 3, "fcos": 3, "ssdlite": 2}
+"""torchvision's detectors that a compiled network goes into, and how many of its maps each takes."""
+
 # Under data.root: annotations and images to train with, and to validate with.
 _LAYOUTS = {
     "coco": ("annotations/instances_train2017.json", "train2017", "annotations/instances_val2017.json", "val2017"),
@@ -46,7 +49,13 @@ PLACES = ("train_annotations", "train_images", "val_annotations", "val_images")
 class Detector(Section):
     """Which detector, and what of the network it sees."""
 
-    base: str = Field(description="a config that mmdet ships, such as ssd/ssd300_coco.py, or the path of one")
+    engine: Literal["mmdet", "torchvision"] = Field(
+        "mmdet", description="whose detector, and who trains it: mmdet's on mmengine, or torchvision's on Lightning"
+    )
+    base: str = Field(
+        description="of mmdet a config that it ships, such as ssd/ssd300_coco.py, or the path of one; of torchvision "
+        "faster_rcnn, retinanet, fcos or ssdlite"
+    )
     out_indices: tuple[int, ...] | None = Field(
         None, description="which maps the detector sees, from 0 (default: the deepest map of each size, as many as the "
         "base's neck takes)"
@@ -176,6 +185,32 @@ class DetectionRecipe(NetworkRecipe):
         check_statistics(self.model.in_chans, mean=self.data.mean, std=self.data.std)
         if self.data.name == "coco_folder" and self.data.root is None:
             raise ValueError("data.root: name the folder that holds annotations and images")
-        if self.train.epochs is not None and self.schedule is None:
+        if self.detector.engine == "torchvision":
+            self._has_no_base()
+        elif self.train.epochs is not None and self.schedule is None:
             raise ValueError("train.epochs needs a section [schedule]: the base's schedule is made for its own epochs")
         return self
+
+    def _has_no_base(self) -> None:
+        """torchvision's detectors bring no settings of training: the recipe has them all.
+
+        Raises:
+            ValueError: it hasn't, or it has one that only mmdet's detectors know.
+        """
+        if self.detector.base not in TORCHVISION:
+            raise ValueError(
+                f"detector.base: torchvision has {', '.join(TORCHVISION)}, not '{self.detector.base}'; configs of "
+                'mmdet\'s go with detector.engine = "mmdet"'
+            )
+        given = {"data.image_size": self.data.image_size, "optimizer": self.optimizer, "schedule": self.schedule}
+        for name, value in {**given, "train.epochs": self.train.epochs}.items():
+            if value is None:
+                raise ValueError(f"{name}: a detector of torchvision's has no base to take it from; set it")
+        if self.detector.head_channels is not None:
+            raise ValueError("detector.head_channels: torchvision's heads have the pyramid's; leave it out")
+        if self.detector.neck_channels is not None and len(self.detector.neck_channels) != 1:
+            raise ValueError("detector.neck_channels: torchvision's pyramid has one number for all levels")
+        if self.detector.base == "ssdlite" and self.train.batch_size < 2:
+            raise ValueError("train.batch_size: SSDLite's last map may be one pixel, and batch norm needs two images")
+        if self.train.sync_batchnorm:
+            raise ValueError("train.sync_batchnorm: a detector of torchvision's is trained by one process")

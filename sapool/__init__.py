@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from sapool.compiler import convert_reference_state_dict as convert_reference_state_dict
     from sapool.compiler import execute as execute
     from sapool.cost.memory import memory as memory
+    from sapool.detectors.build import torchvision_detector as torchvision_detector
     from sapool.diagnostics import diagnose as diagnose
     from sapool.errors import ArchitectureError as ArchitectureError
     from sapool.errors import InputError as InputError
@@ -95,6 +96,7 @@ _HOMES = {
     "save": "sapool.model_file",
     "stream": "sapool.schedule.streamed",
     "survey": "sapool.planning",
+    "torchvision_detector": "sapool.detectors.build",
     "uniformity": "sapool.poolings.weights",
 }
 

@@ -23,11 +23,13 @@ class Task:
         name: of what it trains.
         recipe: the kind of recipe that is its own.
         room: the package that implements `sapool.runs.protocol`.
+        engine: of a detector's recipe, whose it is; "" where there is one only.
     """
 
     name: str
     recipe: type[AnyRecipe]
     room: str
+    engine: str = ""
 
     def fit(self, recipe: AnyRecipe, folder: RunFolder, progress: Progress | None = None) -> Fit:
         """Trains what a recipe describes.
@@ -71,13 +73,15 @@ class Task:
 
 TASKS = (
     Task("classification", Recipe, "sapool.classify"),
-    Task("detection", DetectionRecipe, "sapool.detect"),
+    Task("detection", DetectionRecipe, "sapool.detect", "mmdet"),
+    Task("detection", DetectionRecipe, "sapool.detectors", "torchvision"),
 )
 
 
 def task_of(recipe: AnyRecipe) -> Task:
     """The task that a recipe is of."""
-    return next(task for task in TASKS if isinstance(recipe, task.recipe))
+    engine = recipe.detector.engine if isinstance(recipe, DetectionRecipe) else ""
+    return next(task for task in TASKS if isinstance(recipe, task.recipe) and task.engine == engine)
 
 
 def fit(

@@ -49,6 +49,37 @@ def detector_run(tmp_path_factory: pytest.TempPathFactory, detector_settings: li
 
 
 @pytest.fixture(scope="session")
+def torchvision_settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of `retinanet-torchvision-digits` that make a run of seconds of it."""
+    from sapool.boxes import digits
+
+    root = tmp_path_factory.mktemp("data") / "torchvision"
+    digits.make(root, {"train": 8, "val": 3})
+    return [
+        "data.name=coco_folder",
+        f"data.root={root}",
+        "data.image_size=64",
+        "architecture=mobilenet-lip-1222121",
+        "detector.neck_channels=[16]",
+        "train.batch_size=4",
+        "train.epochs=2",
+        "train.validate_every=1",
+        "train.log_every=1",
+        "schedule.warmup_steps=0",
+    ]
+
+
+@pytest.fixture(scope="session")
+def torchvision_run(tmp_path_factory: pytest.TempPathFactory, torchvision_settings: list[str]) -> Path:
+    """The folder of a small run of a detector of torchvision's; to be used as a classifier's."""
+    from tests.commands import sapoolc
+
+    folder = tmp_path_factory.mktemp("runs") / "torchvision"
+    sapoolc("train", "retinanet-torchvision-digits", *torchvision_settings, "--run-dir", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two images of noise, in a folder with the name of a class."""
     import numpy as np

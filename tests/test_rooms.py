@@ -35,7 +35,7 @@ ORDER = [
     {"runs"},
     {"training"},
     {"boxes"},
-    {"classify", "detect"},
+    {"classify", "detect", "detectors"},
     {"tasks"},
     {"export"},
     {"study"},

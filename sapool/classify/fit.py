@@ -11,10 +11,7 @@ Beside `recipe.toml` and `summary.json` a run's folder holds:
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +27,13 @@ from sapool.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel, pools_of
 from sapool.model_file import save
 from sapool.recipes.settings import Recipe
-from sapool.runs.failures import unwritable
 from sapool.runs.folder import RunFolder, is_main
 from sapool.runs.outputs import save_json
 from sapool.runs.process.signals import Heeding
 from sapool.runs.progress import Progress
 from sapool.runs.results import Fit
 from sapool.training import history
-from sapool.training.callbacks import CheckpointCallback, UniformityMonitor
+from sapool.training.callbacks import CheckpointCallback, UniformityMonitor, stopping
 from sapool.training.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint, load_into
 from sapool.training.temperature import fold_temperature
 from sapool.training.trainer import make_trainer, quiet_lightning
@@ -109,7 +105,7 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
         resumed, last = None if last is None else path / LAST, None  # which holds as much memory as the weights
         training = _Training(Classification(model, recipe), data, trainer, best)
         started = time.monotonic()
-        with heeding.installed(), _stopping(checkpoints, path):
+        with heeding.installed(), stopping(checkpoints, path):
             trainer.fit(training.module, datamodule=data, ckpt_path=resumed, weights_only=True)
         heeding.disarm()
         # One that came behind the last checkpoint has been noted as well.
@@ -130,20 +126,6 @@ def _announce(recipe: Recipe, path: Path, model: CompiledModel, progress: Progre
     if recipe.select == "test":
         progress.started("select = test: epochs are chosen on the test set, so its accuracy flatters")
     progress.diagnosed(unacknowledged(diagnose(model), recipe.acknowledge))
-
-
-@contextmanager
-def _stopping(checkpoints: CheckpointCallback, path: Path) -> Iterator[None]:
-    """Ends training quietly where it was told to stop, and in a sentence where the disk is full."""
-    try:
-        yield
-    except (SystemExit, KeyboardInterrupt):
-        if checkpoints.stopped is None:
-            raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise unwritable(path / LAST, error) from None
-        raise
 
 
 def _write_history(recipe: Recipe, path: Path) -> None:

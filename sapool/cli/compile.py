@@ -113,6 +113,11 @@ def _write_config(recipe: DetectionRecipe, options: argparse.Namespace) -> int:
     """Writes the config that a detector's recipe is compiled to, and shows what was bound in it."""
     if flags := given_flags(options):
         raise InputError(f"a recipe has its own settings; {flags} can't change them")
+    if recipe.detector.engine != "mmdet":
+        raise InputError(
+            f"a config is of mmdet's detectors, and this one is {recipe.detector.engine}'s: train the recipe, or build "
+            "the detector by sapool.torchvision_detector"
+        )
     if not options.output:
         raise InputError(
             "a detector's recipe is compiled to a config of mmdet: name it with -o, for instance -o config.py"

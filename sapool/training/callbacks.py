@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import signal
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from sapool.poolings.weights import recording, uniformity
 from sapool.recipes.network import NetworkRecipe
+from sapool.runs.failures import unwritable
 from sapool.runs.process.signals import Heeding
 from sapool.runs.progress import Progress
 from sapool.training.checkpoints import LAST, mark
@@ -129,6 +131,20 @@ class CheckpointCallback(Checkpoint):
                 for name in ("best_model_path", "kth_best_model_path"):
                     state[name] = f"{here}/{Path(state[name]).name}" if state[name] else ""
                 state["dirpath"] = here
+
+
+@contextmanager
+def stopping(checkpoints: CheckpointCallback, path: Path) -> Iterator[None]:
+    """Ends training quietly where it was told to stop, and in a sentence where the disk is full."""
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt):
+        if checkpoints.stopped is None:
+            raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise unwritable(path / LAST, error) from None
+        raise
 
 
 class UniformityMonitor(Callback):

@@ -37,7 +37,13 @@ _WARNINGS = (
 
 
 def make_trainer(
-    settings: Train, folder: Path, progress: Progress, callbacks: Sequence[Callback], *, first_step: int = 0
+    settings: Train,
+    folder: Path,
+    progress: Progress,
+    callbacks: Sequence[Callback],
+    *,
+    first_step: int = 0,
+    validate_every: int = 1,
 ) -> L.Trainer:
     """The trainer of a run.
 
@@ -47,6 +53,7 @@ def make_trainer(
         progress: hears of each epoch, unless there is a progress bar.
         callbacks: beside those that every training has.
         first_step: the step it goes on from.
+        validate_every: epochs between validations.
     """
     trainer = L.Trainer(
         **_settings(settings),
@@ -62,6 +69,7 @@ def make_trainer(
             TensorBoardLogger(folder / "logs", name="tensorboard", version="", purge_step=first_step or None),
         ],
         max_epochs=settings.epochs,
+        check_val_every_n_epoch=validate_every,
         profiler=SimpleProfiler(folder, "profile") if settings.profile else None,
         default_root_dir=folder,
         enable_progress_bar=progress.bars,

@@ -22,13 +22,17 @@ from sapool.runs.results import Evaluation, Fit, Heatmaps, Predictions, Table
 from sapool.tasks import dry_run, fit, task_of
 from tests.tiers import in_tiers
 
-TASKS = ("classification", "detection")
+RUNS = {"classification": "classifier_run", "detection": "detector_run", "torchvision": "torchvision_run"}
+TASKS = tuple(RUNS)
 
 
 def recipe_of(task: str, request: pytest.FixtureRequest) -> AnyRecipe:
     if task == "classification":
         settings = ["architecture=mobilenet-lip-1221111", "data.image_size=16", "train.batch_size=16"]
         return read_recipe("digits", [*settings, "train.steps_per_epoch=1", "train.epochs=1", "train.log_every=1"])
+    if task == "torchvision":
+        settings = request.getfixturevalue("torchvision_settings")
+        return read_recipe("retinanet-torchvision-digits", [*settings, "train.epochs=1"])
     return read_recipe("ssd-digits", [*request.getfixturevalue("detector_settings"), "train.epochs=1"])
 
 
@@ -45,7 +49,7 @@ def trained_twice(request: pytest.FixtureRequest) -> AnyRecipe:
 
 @pytest.fixture(params=TASKS)
 def folder(request: pytest.FixtureRequest) -> Path:
-    return request.getfixturevalue("classifier_run" if request.param == "classification" else "detector_run")
+    return request.getfixturevalue(RUNS[request.param])
 
 
 @pytest.fixture
@@ -179,7 +183,7 @@ def test_heatmaps(run, images, tmp_path):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_runs_that_cannot_be_opened(task, request, tmp_path):
-    folder = request.getfixturevalue("classifier_run" if task == "classification" else "detector_run")
+    folder = request.getfixturevalue(RUNS[task])
     request.getfixturevalue("capfd").readouterr()
     with pytest.raises(InputError, match="holds no run"):
         sapool.open_run(tmp_path)

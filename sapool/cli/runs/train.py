@@ -56,7 +56,7 @@ def _recipe(options: argparse.Namespace) -> AnyRecipe:
         source = str(Path(options.run_dir) / "recipe.toml")
     recipe = read_recipe(source, overrides)
     if options.output:
-        if not isinstance(recipe, DetectionRecipe):
+        if not isinstance(recipe, DetectionRecipe) or recipe.detector.engine != "mmdet":
             raise InputError("-o is for a detector's recipe, whose config it writes")
         if not options.dry_run:
             raise InputError("-o goes with --dry-run; a run keeps its config in its folder")

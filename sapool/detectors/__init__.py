@@ -1,0 +1,1 @@
+"""torchvision's detectors on compiled networks, trained by Lightning. Nothing here needs mmdet."""
