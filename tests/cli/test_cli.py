@@ -656,7 +656,7 @@ CHEAP_MISTAKES: dict[str, str] = {
     "train ssd-digits --dry-run -o c.json": "expected .py",
     "compile resnet19-nlp-1222": "resnet19",
     "compile resnet18-nlp-122": "nearest valid spelling",
-    "compile resnet18-nlp-1222 -o model.onnx": "expected .pt, .json or .py",
+    "compile resnet18-nlp-1222 -o model.xyz": "expected .pt, .json, .py",
     "compile resnet18-nlp-1222 --acknowledge one-tokn": "Did you mean 'one-token'?",
     "compile digits -o c.py": "is a classifier's recipe",
     "compile ssd-digits": "name it with -o",

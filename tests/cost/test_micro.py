@@ -11,10 +11,10 @@ from sapool.cost.micro import micro_memory
 @pytest.mark.parametrize(
     ("text", "size", "head"),
     [
-        ("resnet18-skip-1222", 96, 184_320),
         ("resnet18-lip-1222", 32, 24_576),
-        ("resnet18-gaussian_pool-1222", 32, 26_624),
-        ("mobilenet_v2-nlp_headfix2_nowin_reduced-1222121", 32, 49_152),
+        pytest.param("resnet18-skip-1222", 96, 184_320, marks=pytest.mark.slow),
+        pytest.param("resnet18-gaussian_pool-1222", 32, 26_624, marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2-nlp_headfix2_nowin_reduced-1222121", 32, 49_152, marks=pytest.mark.slow),
     ],
 )
 def test_the_head_is_what_the_runtime_records(text: str, size: int, head: int) -> None:
@@ -22,4 +22,3 @@ def test_the_head_is_what_the_runtime_records(text: str, size: int, head: int) -
     found = micro_memory(model)
     assert found.head == head
     assert max(held for _, _, held in found.steps) <= head
-    assert micro_memory(model, integer=False).head >= 3 * head

@@ -36,12 +36,12 @@ def rewritten(model: CompiledModel, *, integer: bool) -> tuple[CompiledModel, se
     ("text", "rules"),
     [
         ("mobilenet_v2-nlp_headfix2_nowin_reduced-1222121", {"split_attention"}),
-        ("resnet18-nlp-1222", {"split_attention"}),
+        pytest.param("resnet18-nlp-1222", {"split_attention"}, marks=pytest.mark.slow),
         ("resnet18-attnpool-1222", {"split_attention"}),
-        ("mobilenet-mixp_reduced-1222121", {"split_attention"}),
+        pytest.param("mobilenet-mixp_reduced-1222121", {"split_attention"}, marks=pytest.mark.slow),
         ("mobilenet-gaussian_pool-1222121", {"square_deviations"}),
-        ("dyresnet18-nlp_headfix2-1122", {"split_attention", "mix_outputs"}),
-        ("resnet18-lip-1222", set()),
+        pytest.param("dyresnet18-nlp_headfix2-1122", {"split_attention", "mix_outputs"}, marks=pytest.mark.slow),
+        pytest.param("resnet18-lip-1222", set(), marks=pytest.mark.slow),
         ("resnet18-skip-1222", set()),
     ],
 )
@@ -60,7 +60,12 @@ def test_exponentials_of_sigmoids_are_a_logistic_within_the_stated_error() -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["resnet18-lip-1222", "mobilenet-mixp_reduced-1222121", "dyresnet18-nlp_headfix2-1122"]
+    "text",
+    [
+        "resnet18-lip-1222",
+        pytest.param("mobilenet-mixp_reduced-1222121", marks=pytest.mark.slow),
+        pytest.param("dyresnet18-nlp_headfix2-1122", marks=pytest.mark.slow),
+    ],
 )
 def test_weights_stay_near_where_exponentials_are_approximated(text: str) -> None:
     model = optimized(text)
@@ -79,6 +84,7 @@ def test_an_exponential_without_a_sigmoid_is_left_alone() -> None:
     assert "approximate_exponential" not in found
 
 
+@pytest.mark.slow
 def test_rows_are_attended_to_in_blocks() -> None:
     model = optimized("mobilenet-nlp_headfix2-1222121", 64)
     twin, _ = rewritten(model, integer=False)
