@@ -17,8 +17,6 @@ BLOCKS = 64
 SCORE_BYTES = 4
 """Of each score while a softmax runs: 16 bits before it and 16 behind it."""
 _HEADS_APART = 8
-_JOINED = 10
-"""Tensors that one concatenation takes there."""
 _MAPS = 4
 """Of a network's largest map, what its blocks hold anyhow: a map, its expansion, and what comes of that."""
 
@@ -103,10 +101,7 @@ class RowwiseAttention(nn.Module):
             torch.softmax(query[:, first : first + self.rows] @ key, dim=-1) @ value
             for first in range(0, length, self.rows)
         ]
-        while len(blocks) > 1:
-            groups = [blocks[first : first + _JOINED] for first in range(0, len(blocks), _JOINED)]
-            blocks = [torch.cat(group, dim=1) if len(group) > 1 else group[0] for group in groups]
-        return blocks[0]
+        return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, rows={self.rows}"

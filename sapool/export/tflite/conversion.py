@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from sapool.errors import WorkError, first_line
 from sapool.export.tflite import flatbuffer
+from sapool.export.tflite.concatenation import split_concatenations
 from sapool.passes.export.mirror import FLIP
 
 NARROWEST = 1e-6
@@ -59,6 +60,7 @@ def convert(flat: fx.GraphModule, image: Tensor) -> tuple[flatbuffer.Model, bool
             raise WorkError(f"litert-torch can't convert the network: {first_line(error) or said()}") from error
         model = flatbuffer.read(file.read_bytes())
     flatbuffer.simplify(model)
+    split_concatenations(model)
     return model, bool(turned)
 
 

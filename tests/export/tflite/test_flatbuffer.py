@@ -13,6 +13,7 @@ from tests.export.tflite.models import Net, padded_apart
 
 pytest.importorskip("tflite_micro")
 from sapool.export.tflite import flatbuffer
+from sapool.export.tflite.concatenation import split_concatenations
 from sapool.export.tflite.memory import PLAN, add_plan, head_of
 from sapool.export.tflite.runtimes import LiteRT, run_micro
 
@@ -113,3 +114,21 @@ def test_a_plan_in_the_file_is_followed(tmp_path: Path) -> None:
     head = head_of(flatbuffer.read(path.read_bytes()))
     assert head.bytes == 1024 + 512
     assert run_micro(path, np.zeros((1, 8, 8, 2), np.float32), 4096).head == head.bytes
+
+
+def test_many_tensors_are_joined_few_at_a_time(tmp_path: Path) -> None:
+    net = Net(1, 4)
+    parts = [
+        net.call("MUL", (1, 4), 0, net.tensor((), np.array(k, np.float32)), options="MulOptions") for k in range(23)
+    ]
+    net.call("CONCATENATION", (1, 92), *parts, options="ConcatenationOptions", axis=1)
+    before = net.graph.outputs
+    split_concatenations(net.model)
+    joined = [o for o in net.graph.operators if flatbuffer.code(net.model, o) == "CONCATENATION"]
+    assert [len(o.inputs) for o in joined] == [10, 10, 3, 3]
+    assert net.graph.outputs == before
+    path = tmp_path / "x.tflite"
+    path.write_bytes(flatbuffer.write(net.model))
+    found = run_micro(path, np.ones((1, 4), np.float32), head_of(net.model).bytes)
+    np.testing.assert_array_equal(found.results[0], np.repeat(np.arange(23), 4))
+    assert found.head == head_of(net.model).bytes
