@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from sapool.analysis.shapes import input_convolution
-from sapool.errors import PlanError
+from sapool.analysis.shapes import image, input_convolution
+from sapool.errors import InputError, PlanError
 from sapool.ir.plan import Plan
 from sapool.passes.driver import stamp
 from sapool.passes.record import Log
 
 
 def adapt_input(module: fx.GraphModule, plan: Plan, log: Log) -> None:
-    """Replaces the first convolution, under its own name; its other settings stay."""
+    """Replaces the first convolution, under its own name; its other settings stay.
+
+    Raises:
+        InputError: images are rearranged before it, or each channel has a kernel of its own there.
+    """
     found, wanted = input_convolution(module), plan.options.in_chans
+    own = image(module, 1).shape[1]
+    if found is None and wanted != own:
+        raise InputError(
+            f"in_chans: {plan.backbone} takes images of {own} channels, not of {wanted}: what it does with them first "
+            "is no plain convolution that could be adapted; choose another backbone"
+        )
     if found is None or found[1].in_channels == wanted:
         return
     node, old = found

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 from sapool.analysis.shapes import ShapeError, propagate
 from sapool.errors import InputError
+from sapool.ir.options import Options
 from sapool.ir.plan import Plan
 
 # Pixels that no tensor can have; strides that need more leave a single pixel of any real image.
@@ -185,6 +186,10 @@ def _propagated(module: fx.GraphModule, plan: Plan) -> list[dict[str, Any]]:
 
 
 def _too_small(module: fx.GraphModule, plan: Plan, error: ShapeError) -> InputError:
+    channels = plan.options.in_chans
+    if channels != Options.in_chans and "channels" in error.reason:
+        told = f"{error.node} refuses them ({error.reason})"
+        return InputError(f"in_chans: {plan.architecture} can't take images of {channels} channels: {told}")
     shape = "x".join(map(str, error.shape[2:])) if error.shape else "its"
     smallest = _smallest(module, plan.options.image_size)
     if smallest is None:

@@ -54,7 +54,7 @@ _REGROUPING = frozenset({"view", "reshape", "permute", "unfold", "pixel_unshuffl
 
 def image(module: fx.GraphModule, size: Size, batch: int = 1) -> Tensor:
     """An image for a graph, (batch, C, height, width) on the meta device, with the channels that it takes."""
-    first = input_convolution(module)
+    first = _first_convolution(module)
     sides = (size, size) if isinstance(size, int) else size
     return torch.empty(batch, first[1].in_channels if first else 3, *sides, device="meta")
 
@@ -64,13 +64,18 @@ def input_convolution(module: fx.GraphModule) -> tuple[fx.Node, nn.Conv2d] | Non
 
     None where it isn't a plain module's, or where pixels are moved into channels before it.
     """
+    found = _first_convolution(module)
+    return found if found is not None and found[1].groups == 1 else None
+
+
+def _first_convolution(module: fx.GraphModule) -> tuple[fx.Node, nn.Conv2d] | None:
     for node in module.graph.nodes:
         if operation(module, node) in _REGROUPING:
             return None
         if node.op == "call_module":
             layer = module.get_submodule(str(node.target))
             if hasattr(layer, "in_channels") and hasattr(layer, "kernel_size"):
-                return (node, layer) if layer.groups == 1 else None  # type: ignore[return-value]
+                return node, layer  # type: ignore[return-value]
     return None
 
 

@@ -123,7 +123,7 @@ def test_timeline_is_what_execution_sees(text: str) -> None:
     model, graph = _prepared(text)
     memory = analyse(graph, FP32)
     x = torch.randn(1, 3, 64, 64)
-    execution = _Execution(graph, Lifetimes(graph, FP32))
+    execution = Execution(graph, Lifetimes(graph, FP32))
     with torch.no_grad():
         result, expected = execution.run(x.clone()), model(x)
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
@@ -137,13 +137,13 @@ def test_runs_inside_one_arena(text: str) -> None:
     memory = analyse(graph, FP32)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        inside = _InArena(graph, Lifetimes(graph, FP32), memory).run(x.clone())
-        expected = _Execution(graph, Lifetimes(graph, FP32)).run(x.clone())
+        inside = InArena(graph, Lifetimes(graph, FP32), memory).run(x.clone())
+        expected = Execution(graph, Lifetimes(graph, FP32)).run(x.clone())
     assert torch.equal(inside, expected)
     assert memory.arena >= memory.peak
 
 
-class _Execution(fx.Interpreter):
+class Execution(fx.Interpreter):
     """Frees at last use, works in place where the timeline says so, and weighs what it holds at each operation."""
 
     def __init__(self, graph: fx.GraphModule, life: Lifetimes) -> None:
@@ -174,7 +174,7 @@ class _Execution(fx.Interpreter):
         return place
 
 
-class _InArena(_Execution):
+class InArena(Execution):
     """The same, with every storage at its offset of a single buffer."""
 
     def __init__(self, graph: fx.GraphModule, life: Lifetimes, memory: Memory) -> None:
