@@ -22,6 +22,7 @@ from sapool.planning import plan_from_json
 from sapool.recipes.detection import DetectionRecipe, DetectionSchedule
 from sapool.recipes.settings import Schedule, Train
 from sapool.runs.failures import loss_is_no_number
+from sapool.training.history import UNIFORMITY
 from sapool.training.optimizers import make_optimizer, make_schedule
 
 require_extra("train", "detection", ("pycocotools",))
@@ -107,6 +108,11 @@ class Detection(L.LightningModule):
         self.precision = MeanAveragePrecision(class_metrics=True, backend="pycocotools")
         self.precision.warn_on_many_detections = False
         self.measured: dict[str, Tensor] = {}
+
+    def on_train_epoch_start(self) -> None:
+        # An epoch that isn't measured has no figures, not those of the last one that was.
+        for name in [name for name in self.trainer.callback_metrics if name.startswith((f"{PART}_", UNIFORMITY))]:
+            self.trainer.callback_metrics.pop(name)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch

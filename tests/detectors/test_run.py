@@ -56,6 +56,23 @@ def test_boxes_are_drawn(torchvision_run, images, tmp_path):
     assert "drawn in" in out
 
 
+class Listener(Progress):
+    def __init__(self):
+        self.measured = []
+
+    def epoch(self, number, total, metrics):
+        if any("mAP" in name for name in metrics):
+            self.measured.append(number)
+
+
+@pytest.mark.slow
+def test_epochs_that_are_not_measured_tell_no_figures(torchvision_settings, tmp_path):
+    settings = [*torchvision_settings, "train.epochs=4", "train.validate_every=2"]
+    listener = Listener()
+    fit(read_recipe(NAME, settings), tmp_path / "run", progress=listener)
+    assert listener.measured == [2, 4]
+
+
 @pytest.mark.slow
 def test_resumed_it_is_the_same_to_the_bit(torchvision_settings, tmp_path):
     recipe = read_recipe(NAME, [*torchvision_settings, "data.augment=flip", "train.epochs=3"])
