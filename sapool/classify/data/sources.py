@@ -119,7 +119,7 @@ def _read_idx_file(path: Path, dimensions: int) -> Tensor:
             expected = math.prod(sizes)
             if expected > _MOST_BYTES:
                 raise InputError(
-                    f"{path} is damaged: it says that it holds {expected:,} bytes, not {_MOST_BYTES:,} at most; fetch it again"
+                    f"{path} is damaged: it says that it holds {expected:,} bytes, and at most {_MOST_BYTES:,} are read"
                 )
             content += file.read(expected + 1)
     except (OSError, EOFError, zlib.error) as error:
