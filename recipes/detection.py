@@ -126,7 +126,7 @@ class DetectionData(Section):
 class DetectionSchedule(Section):
     """How the learning rate falls, by epochs; warm-up is by steps."""
 
-    name: ScheduleName = "step"
+    name: ScheduleName = Field("step", description="how the learning rate falls")
     milestones: tuple[int, ...] = Field((8, 11), description="for step: epochs after which the rate falls")
     gamma: Gamma = 0.1
     warmup_steps: int = Field(0, ge=0, description="steps in which the rate rises to lr first")
@@ -144,12 +144,14 @@ class DetectionSchedule(Section):
 class DetectionTrain(Section):
     """How long, how much at once."""
 
-    epochs: int | None = Field(None, ge=1, le=MOST_EPOCHS, description="(default: the base's)")
+    epochs: int | None = Field(
+        None, ge=1, le=MOST_EPOCHS, description="how often all training images are seen (default: the base's)"
+    )
     batch_size: int = Field(8, ge=1, le=MOST_IMAGES, description="images in a batch of one process")
     accumulate: int = Field(1, ge=1, le=MOST_IMAGES, description="batches whose gradients make one step")
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(0, ge=0, lt=2**31, description="of everything random")
     clip_norm: float | None = Field(None, gt=0, description="the longest gradient; longer ones are scaled to it")
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="Lightning's names")
     sync_batchnorm: bool = Field(False, description="batch norm over the processes' batches together")
     validate_every: int = Field(1, ge=1, description="epochs between measurements of AP")
     save_every: int = Field(1, ge=1, description="epochs between checkpoints to resume from")

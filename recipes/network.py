@@ -16,9 +16,11 @@ class NetworkRecipe(Section):
 
     Attributes:
         title: the recipe's name, from its file; it names the run.
+        notes: what was changed of the recipe when it was read, in sentences.
     """
 
     title: str = Field("run", exclude=True)
+    notes: tuple[str, ...] = Field((), exclude=True)
     architecture: str = Field(description="an architecture string, or the file of a plan (.json)")
     dialect: Literal["torchvision", "paper"] = Field(
         "torchvision", description="paper for the published network where the two differ"

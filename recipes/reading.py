@@ -6,15 +6,17 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from sapool import recipes
 from sapool.errors import InputError, RecipeError, did_you_mean
+from sapool.grammar import parse
 from sapool.ir.plan_file import is_plan_file
 from sapool.recipes.detection import DetectionRecipe
 from sapool.recipes.settings import Recipe
+from sapool.recipes.spelling import setting_called, settings_of
 
 __all__ = ["AnyRecipe", "DetectionRecipe", "Recipe", "flat", "read_recipe", "schema", "to_toml"]
 
@@ -39,8 +41,9 @@ def read_recipe(source: str, overrides: Sequence[str] = ()) -> AnyRecipe:
     for override in overrides:
         _apply(data, override)
     kind = DetectionRecipe if "detector" in data else Recipe
+    notes = _fitted_warmup(data, overrides)
     try:
-        return kind.model_validate({**data, "title": Path(source).stem})
+        return kind.model_validate({**data, "title": Path(source).stem, "notes": notes})
     except ValidationError as error:
         raise RecipeError(f"{source}: " + "; ".join(_explain(problem, kind) for problem in error.errors())) from None
 
@@ -84,7 +87,7 @@ def schema() -> dict[str, Any]:
 def _schema(kind: type[BaseModel], data: str) -> dict[str, Any]:
     """The schema of one kind of recipe, whose section of data is called `data`."""
     made = kind.model_json_schema()
-    del made["properties"]["title"]
+    del made["properties"]["title"], made["properties"]["notes"]
     made["properties"]["extends"] = {
         "type": "string",
         "description": "a shipped recipe's name, or a .toml file beside this one, whose settings hold where this file "
@@ -108,6 +111,9 @@ def _load(source: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
     name = str(Path(source).resolve()) if is_path else source
     if name in extended_by:
         raise RecipeError(f"{source} extends itself: {' -> '.join([*extended_by, name])}")
+    if not is_path and source not in recipes.names():
+        is_path = Path(source).is_dir()  # which isn't read either
+        _check_no_architecture(source)
     data = _parse(_read(source) if is_path else recipes.text(source), source)
     network = data.get("architecture")
     if is_path and isinstance(network, str) and is_plan_file(network):  # beside the recipe
@@ -120,6 +126,18 @@ def _load(source: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
     if is_path and base.endswith(".toml"):
         base = str(Path(source).parent / base)
     return _merged(_load(base, (*extended_by, name)), data)
+
+
+def _check_no_architecture(text: str) -> None:
+    """Says what to do with an architecture in place of a recipe."""
+    try:
+        parse(text)
+    except InputError:
+        return
+    raise RecipeError(
+        f"'{text}' is an architecture, and no recipe; a recipe says on what it is trained: sapoolc train digits "
+        f"architecture={text}"
+    )
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -144,6 +162,11 @@ def _toml(value: object) -> str:
 
 
 def _read(path: str) -> str:
+    if Path(path).is_dir():
+        raise RecipeError(
+            f"{path} is a folder, and no recipe; your own images are trained on by: sapoolc train folder "
+            f"data.root={path}"
+        )
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -172,6 +195,22 @@ def _apply(data: dict[str, Any], override: str) -> None:
     data[name] = _value(value)
 
 
+def _fitted_warmup(data: dict[str, Any], overrides: Sequence[str]) -> tuple[str, ...]:
+    """Shortens a recipe's warm-up where an override leaves it no room that didn't speak of it; says so."""
+    given = {override.partition("=")[0] for override in overrides}
+    epochs, schedule = data.get("train", {}).get("epochs"), data.get("schedule", {})
+    warmup = schedule.get("warmup_epochs", 0) if isinstance(schedule, dict) else 0
+    if "train.epochs" not in given or "schedule.warmup_epochs" in given or type(epochs) is not int:
+        return ()
+    if not isinstance(warmup, (int, float)) or not 0 < epochs <= warmup:
+        return ()
+    schedule["warmup_epochs"] = shorter = epochs / 10
+    return (
+        f"schedule.warmup_epochs is {shorter:g} in place of the recipe's {warmup:g}, which leaves nothing of "
+        f"train.epochs={epochs}",
+    )
+
+
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -190,7 +229,9 @@ def _explain(problem: Any, kind: type[BaseModel]) -> str:
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
         return f"{name}: {cause}"
-    said = str(cause or problem["msg"])
+    said = re.sub(r"^Input should be |, unable to parse.*", "", str(cause or problem["msg"]))
+    if cause is None and said != problem["msg"]:
+        said = f"expected {said}"
     where = f"{name}: " if name else ""
     # An error about a whole section would print all of it.
     shown = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
@@ -198,13 +239,10 @@ def _explain(problem: Any, kind: type[BaseModel]) -> str:
 
 
 def _nearest_setting(place: list[str], kind: type[BaseModel]) -> str:
-    """The known setting nearest to an unknown one: in its own section first, then anywhere."""
-    sections = {name: field.annotation for name, field in kind.model_fields.items()}
-    known = [name for name in sections if name != "title"]
-    for section, annotation in sections.items():
-        for part in get_args(annotation) or (annotation,):  # an optional section is a union
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                known += [f"{section}.{name}" for name in part.model_fields]
+    """The known setting nearest to an unknown one: what others call so, in its own section, then anywhere."""
+    full, known = ".".join(place), list(settings_of(kind))
     same = [name for name in known if name.rpartition(".")[0] == ".".join(place[:-1])]
-    full = ".".join(place)
+    found = setting_called(place[-1], kind)
+    if found is not None:
+        return f" Did you mean '{found}'?"
     return did_you_mean(full, same) or did_you_mean(full, known) or f" Known here: {', '.join(same)}."

@@ -100,12 +100,12 @@ class Data(Section):
 class Optimizer(Section):
     """How weights follow gradients; names and defaults are torch.optim's."""
 
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(0.01, gt=0)
+    name: Literal["sgd", "adam", "adamw"] = Field("sgd", description="which of torch's")
+    lr: float = Field(0.01, gt=0, description="the highest learning rate, from which the schedule goes")
     momentum: float = Field(0.9, ge=0, lt=1, description="for sgd")
     nesterov: bool = Field(False, description="for sgd")
     amsgrad: bool = Field(False, description="for adam and adamw")
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="torch's: of adamw decoupled from the gradient")
 
     @model_validator(mode="after")
     def _possible(self) -> Optimizer:
@@ -117,7 +117,7 @@ class Optimizer(Section):
 class Schedule(Section):
     """How the learning rate falls, step by step of the optimizer."""
 
-    name: ScheduleName = "step"
+    name: ScheduleName = Field("step", description="how the learning rate falls")
     milestones: tuple[float, ...] = Field(
         (0.6, 0.8, 0.9), description="for step: parts of the epochs after which the rate falls"
     )
@@ -162,18 +162,29 @@ Devices = Annotated[
 """How many devices, or which."""
 
 
+def _named_loggers(value: object) -> object:
+    """Loggers as a command line names them: `wandb`, `tensorboard,mlflow`, `none`."""
+    if value == "none":
+        return ()
+    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+
+Loggers = Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(_named_loggers)]
+"""Lightning's loggers."""
+
+
 class Train(Section):
     """How long, how much at once, on what."""
 
-    epochs: int = Field(300, ge=1, le=MOST_EPOCHS)
+    epochs: int = Field(300, ge=1, le=MOST_EPOCHS, description="how often all training images are seen")
     batch_size: int = Field(
         8, ge=2, le=MOST_IMAGES, description="images in a batch of one process; batch norm needs two"
     )
     drop_last: bool = Field(True, description="leave out an epoch's last batch where it is smaller than the others")
     steps_per_epoch: int | None = Field(None, ge=1, description="batches in an epoch (default: the whole data set)")
     accumulate: int = Field(1, ge=1, le=MOST_IMAGES, description="batches whose gradients make one step")
-    seed: int = Field(0, ge=0, lt=2**32)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything random: weights, order, augmentation")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="part of each label that is spread over all classes")
     clip_norm: float | None = Field(None, gt=0, description="the longest gradient; longer ones are scaled to it")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of a moving average of the weights, e.g. 0.999")
     temperature_epochs: int = Field(
@@ -182,15 +193,18 @@ class Train(Section):
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = Field(
         "32-true", description="Lightning's names"
     )
-    channels_last: bool = False
+    channels_last: bool = Field(False, description="torch's memory format, faster on some GPUs")
     compile: bool = Field(False, description="torch.compile")
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="Lightning's")
     devices: Devices = Field(1, description="processes on each machine, one a GPU; or the GPUs' numbers, as in 0,1")
     nodes: int = Field(1, ge=1, le=MOST_PROCESSES, description="machines")
     strategy: Literal["auto", "ddp", "fsdp"] = Field("auto", description="Lightning's; auto is ddp for many devices")
     sync_batchnorm: bool = Field(False, description="batch norm over the processes' batches together")
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints inside an epoch")
-    log_every: int = Field(50, ge=1, description="steps between rows of the metrics")
+    log_every: int = Field(50, ge=1, description="steps between those that are logged")
+    logger: Loggers = Field(
+        ("tensorboard",), description="where metrics go beside metrics.csv: names such as tensorboard,wandb, or none"
+    )
     profile: bool = Field(False, description="write Lightning's profile of the run to profile.txt")
 
     @property

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from sapool.catalogue.registry import Registry
+from sapool.errors import InputError
 
 Augmentation = Literal["padded_crop", "resized_crop", "none"]
 Triple = tuple[float, float, float]
@@ -31,6 +32,7 @@ class DataSet:
         flip: whether training images are mirrored at random.
         mean, std: per channel, of pixel values between 0 and 1.
         crop_ratio: for testing, the part of the resized image's shorter side that the centre crop keeps.
+        parts: what its folder must hold, each under one of some names, where it can't be downloaded.
         get: how to get it where it can't be downloaded; a clause after "get it:".
         rank: where it stands in listings.
     """
@@ -45,6 +47,7 @@ class DataSet:
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.5, 0.5, 0.5)
     crop_ratio: float = 1.0
+    parts: tuple[tuple[str, ...], ...] = ()
     get: str = ""
     rank: int = 100
 
@@ -71,6 +74,21 @@ def register_data_set(name: str, *, title: str, **fields: Any) -> Callable[[F], 
         ValueError: the name is taken, or can't be one.
     """
     return DATA_SETS.register(name, title=title, **fields)
+
+
+def missing(entry: DataSet, looked_for: str, where: Path | str, why: str = "") -> InputError:
+    """What to say of a data set that isn't there."""
+    return InputError(f"{entry.title} isn't there: looked for {looked_for} in {where}{why}. To get it: {entry.get}.")
+
+
+def check_parts(entry: DataSet, root: Path) -> None:
+    """Looks whether a folder holds the parts of a data set; reads none of them.
+
+    Raises:
+        InputError: one isn't there.
+    """
+    if not all(any((root / name).exists() for name in names) for names in entry.parts):
+        raise missing(entry, " and ".join(f"{names[0]}/CLASS/IMAGE" for names in entry.parts), root)
 
 
 def default_root() -> Path:

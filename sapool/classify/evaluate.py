@@ -18,6 +18,7 @@ from sapool.runs.outputs import save_figure, save_json
 from sapool.runs.progress import Progress
 from sapool.runs.protocol import Run
 from sapool.runs.results import Evaluation, Table
+from sapool.training.reporting import Reporter
 from sapool.training.trainer import quiet_lightning
 
 TOP = 5
@@ -104,7 +105,8 @@ def evaluate(run: Run[Recipe, CompiledModel], progress: Progress) -> ClassifierE
             precision=recipe.train.precision,
             logger=False,
             enable_checkpointing=False,
-            enable_progress_bar=progress.bars,
+            callbacks=[Reporter(progress)],
+            enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
         )

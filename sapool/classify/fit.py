@@ -5,13 +5,13 @@ Beside `recipe.toml` and `summary.json` a run's folder holds:
 * `last.ckpt`: Lightning's checkpoint, to resume from; `best.ckpt`: the same, of the epoch with the best accuracy on the
   images that select;
 * `model.pt`: the best epoch's model, for `sapool.load`;
-* `metrics.csv`: what was logged; `logs/` has each start's own part, and TensorBoard's files;
+* `metrics.csv`: a row an epoch, written when it ends; `logs/` has every step, each start's own part, and what
+  other loggers write;
 * `curves.png`: loss, accuracy, and how evenly the pools weigh, over the steps.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sapool.classify import curves
 from sapool.classify.data.module import DataModule
 from sapool.classify.module import SELECTION_NAMES, Classification, build_model
 from sapool.classify.published import PRACTICE, compare_with_published
+from sapool.cost.comparison import Comparison, compare
 from sapool.diagnostics import diagnose, unacknowledged
 from sapool.model import CompiledModel, pools_of
 from sapool.model_file import save
@@ -32,9 +33,9 @@ from sapool.runs.outputs import save_json
 from sapool.runs.process.signals import Heeding
 from sapool.runs.progress import Progress
 from sapool.runs.results import Fit
-from sapool.training import history
 from sapool.training.callbacks import CheckpointCallback, UniformityMonitor, stopping
 from sapool.training.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint, load_into
+from sapool.training.reporting import Reporter
 from sapool.training.temperature import fold_temperature
 from sapool.training.trainer import make_trainer, quiet_lightning
 
@@ -59,6 +60,7 @@ class _Training:
     data: DataModule
     trainer: L.Trainer
     best: ModelCheckpoint
+    reporter: Reporter
 
 
 def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
@@ -79,9 +81,11 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
         L.seed_everything(recipe.train.seed, workers=False, verbose=False)
         data = DataModule(recipe)
         model = build_model(recipe, len(data.classes), last=last)
+        cost = compare(model)
         if is_main():
             folder.begin(recipe)
-            _announce(recipe, path, model, progress)
+            _announce(recipe, path, model, cost, progress)
+        reporter = Reporter(progress, path)
         heeding = Heeding()
         checkpoints = CheckpointCallback(
             path,
@@ -99,12 +103,11 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
-        callbacks = [best, checkpoints, UniformityMonitor(pools_of(model, model.plan))]
+        callbacks = [reporter, best, checkpoints, UniformityMonitor(pools_of(model, model.plan))]
         first_step = last["global_step"] if last else 0
-        trainer = make_trainer(recipe.train, path, progress, callbacks, first_step=first_step)
+        trainer = make_trainer(recipe.train, path, callbacks, first_step=first_step)
         resumed, last = None if last is None else path / LAST, None  # which holds as much memory as the weights
-        training = _Training(Classification(model, recipe), data, trainer, best)
-        started = time.monotonic()
+        training = _Training(Classification(model, recipe), data, trainer, best, reporter)
         with heeding.installed(), stopping(checkpoints, path):
             trainer.fit(training.module, datamodule=data, ckpt_path=resumed, weights_only=True)
         heeding.disarm()
@@ -114,10 +117,10 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
                 _write_history(recipe, path)
             saved = checkpoints.path if checkpoints.path.exists() else None
             return ClassifierFit(path, stopped=stopped, checkpoint=saved)
-        return ClassifierFit(path, _finish(recipe, path, training, time.monotonic() - started))
+        return ClassifierFit(path, _finish(recipe, path, training, cost))
 
 
-def _announce(recipe: Recipe, path: Path, model: CompiledModel, progress: Progress) -> None:
+def _announce(recipe: Recipe, path: Path, model: CompiledModel, cost: Comparison, progress: Progress) -> None:
     """Says what is trained."""
     if model.transfer is not None:
         progress.started(f"weights: {model.transfer}")
@@ -125,17 +128,17 @@ def _announce(recipe: Recipe, path: Path, model: CompiledModel, progress: Progre
     progress.started(f"{recipe.architecture}: {parameters:,} parameters; run in {path}")
     if recipe.select == "test":
         progress.started("select = test: epochs are chosen on the test set, so its accuracy flatters")
-    progress.diagnosed(unacknowledged(diagnose(model), recipe.acknowledge))
+    progress.diagnosed(unacknowledged(diagnose(model, cost), recipe.acknowledge))
 
 
 def _write_history(recipe: Recipe, path: Path) -> None:
-    history.write(path)
     curves.plot(recipe, path)
 
 
-def _finish(recipe: Recipe, path: Path, training: _Training, seconds: float) -> dict[str, Any]:
+def _finish(recipe: Recipe, path: Path, training: _Training, cost: Comparison) -> dict[str, Any]:
     """Tests the best epoch's weights and writes what is known of the run; returns its summary."""
     module, data, trainer = training.module, training.data, training.trainer
+    seconds = training.reporter.watch.total
     content = best_checkpoint(path, recipe)
     load_into(module.model, content, path / BEST)
     trainer.loggers = []  # the test isn't a row of the metrics
@@ -161,6 +164,7 @@ def _finish(recipe: Recipe, path: Path, training: _Training, seconds: float) -> 
         if recipe.select == "test"
         else "of the epoch that is best on held-out training images",
         "training_seconds": round(seconds, 1),
+        **cost.figures(),
     }
     published = compare_with_published(recipe)
     if published is not None and not published.differences:

@@ -21,7 +21,7 @@ BATCH = 8
 # Where a run reads, computes and writes; not what it learns from or how.
 _FREE = frozenset(
     {"data.root", "data.workers", "acknowledge", "architecture"}
-    | {f"train.{name}" for name in ("accelerator", "strategy", "checkpoint_every", "log_every", "profile")}
+    | {f"train.{name}" for name in ("accelerator", "strategy", "checkpoint_every", "log_every", "logger", "profile")}
     | {f"train.{name}" for name in ("channels_last", "compile")}
 )
 # Compared by what they come to: images a step, and images that a batch norm sees.

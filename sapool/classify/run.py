@@ -11,10 +11,10 @@ from sapool.classify.data import transforms
 from sapool.errors import InputError
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
-from sapool.runs.images import as_names, read_image
+from sapool.runs.images import read_image
 from sapool.runs.networks import compile_network
 from sapool.runs.progress import Progress
-from sapool.runs.protocol import Images, Run
+from sapool.runs.protocol import Images, Run, as_names
 from sapool.runs.results import Evaluation, Heatmaps, Predictions, Table
 from sapool.training.checkpoints import BEST, best_checkpoint, load_into
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sapool.cli.modules import add_module_options
 from sapool.cli.options import add_model_options, add_pass_option, assumptions, given_flags, opened
 from sapool.errors import InputError
+from sapool.weights.atomic import check_writable
 
 if TYPE_CHECKING:
     from sapool.recipes.detection import DetectionRecipe
@@ -47,9 +48,12 @@ def run(options: argparse.Namespace) -> int:
     from sapool.catalogue.formats import FORMATS, format_of
     from sapool.cost.budget import parse_size
 
+    _refuse_backbone(options.text)
     written = format_of(options.output) if options.output else None
     budget = parse_size(options.budget) if options.budget else None
     check_codes(options.acknowledge)
+    if written is not None:
+        check_writable(options.output)
     assumed = assumptions(options)
     board = DEVICES.find(options.device) if options.device else None
     model = opened(options, real=written is not None and written.weights)
@@ -95,6 +99,16 @@ def run(options: argparse.Namespace) -> int:
     return unfit(streaming, budget, verdict, parts)
 
 
+def _refuse_backbone(text: str) -> None:
+    """Says how a backbone's name becomes an architecture."""
+    from sapool.catalogue.backbones import BACKBONES
+
+    entry = BACKBONES.get(text)
+    if entry is not None:
+        example = f"; unchanged it is {text}-skip-{entry.strides}" if entry.strides else ""
+        raise InputError(f"{text} is a backbone, and no architecture yet{example}; sapoolc inspect {text} shows it")
+
+
 def _detector(text: str) -> DetectionRecipe | None:
     """The detector's recipe that a text names, which is no architecture."""
     from sapool.recipes import names
@@ -123,6 +137,7 @@ def _write_config(recipe: DetectionRecipe, options: argparse.Namespace) -> int:
             "a detector's recipe is compiled to a config of mmdet: name it with -o, for instance -o config.py"
         )
     check_config_name(options.output)
+    check_writable(options.output)
     from sapool.cli.console import console, show_report
     from sapool.detect.dry_run import bind_recipe
 

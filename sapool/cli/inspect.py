@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    _refuse_recipe(options.text)
     if "-" not in options.text and not is_model_file(options.text) and not is_plan_file(options.text):
         return _inspect_backbone(options)
     if options.after or options.print_changed:
@@ -80,6 +81,21 @@ def run(options: argparse.Namespace) -> int:
     if options.code:
         out.print(model.code.strip(), markup=False)
     return 0
+
+
+def _refuse_recipe(text: str) -> None:
+    """Says which network to inspect where a recipe is named."""
+    from sapool.recipes import names
+
+    if text not in names() and not text.endswith(".toml"):
+        return
+    from sapool.recipes.reading import DetectionRecipe, read_recipe
+
+    recipe = read_recipe(text)
+    detector = isinstance(recipe, DetectionRecipe)
+    what = "a detector's recipe" if detector else "a classifier's recipe"
+    also = f"; sapoolc compile {text} -o config.py shows what the detector sees of it" if detector else ""
+    raise InputError(f"{text} is {what}; inspect its architecture: {recipe.architecture}{also}")
 
 
 def _inspect_backbone(options: argparse.Namespace) -> int:

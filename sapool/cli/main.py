@@ -38,6 +38,7 @@ COMMANDS = MappingProxyType(
         "heatmap": "sapool.cli.runs.heatmap",
         "compare": "sapool.cli.runs.compare",
         "prune": "sapool.cli.runs.prune",
+        "settings": "sapool.cli.settings",
         "schema": "sapool.cli.schema",
         "list": "sapool.cli.list",
         "doctor": "sapool.cli.doctor",
@@ -83,14 +84,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
+    options, rest = _parser().parse_known_args(arguments)
     # argparse gives up on overrides that stand behind an option.
     if rest and not (hasattr(options, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.parser.exit(2, f"sapoolc: {_unrecognized(options, rest)}\n")
     if rest:
         options.overrides += rest
     return options
+
+
+def _unrecognized(options: argparse.Namespace, rest: Sequence[str]) -> str:
+    """What to say of arguments that a command doesn't have: the right spelling, where that can be known."""
+    word = next((word for word in rest if word.startswith("-")), rest[0])
+    if hasattr(options, "overrides") and word.startswith("-"):
+        from sapool.recipes.reading import DetectionRecipe, Recipe
+        from sapool.recipes.spelling import setting_called, settings_of
+
+        name, _, value = word.lstrip("-").replace("-", "_").partition("=")
+        behind = list(rest[rest.index(word) + 1 :])
+        value = value or (behind[0] if behind and behind[0][0] != "-" else "VALUE")
+        for kind in (Recipe, DetectionRecipe):
+            found = name if name in settings_of(kind) else setting_called(name, kind)
+            if found is not None:
+                return f"settings of a recipe are written without dashes; write {found}={value} in place of {word}"
+    known = [option for action in options.parser._actions for option in action.option_strings]
+    hint = did_you_mean(word, known) or f" Try sapoolc {options.name} --help."
+    return f"unrecognized arguments: {' '.join(rest)}.{hint}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,10 +125,14 @@ def _parser() -> argparse.ArgumentParser:
         command = cast(Command, import_module(module))
         summary = command.SUMMARY
         own = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        own.set_defaults(command=command.run)
+        own.set_defaults(command=command.run, parser=own, name=name)
         own.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.add_arguments(own)
     return parser
+
+
+# Lines of usage that don't hide the sentence behind them.
+_SHORT = 3
 
 
 class _Parser(argparse.ArgumentParser):
@@ -119,8 +142,8 @@ class _Parser(argparse.ArgumentParser):
         words = message.split("'")
         if "invalid choice" in message and len(words) > 1:
             message += "." + did_you_mean(words[1], [*COMMANDS, *LISTS])
-        self.print_usage(sys.stderr)
-        self.exit(2, f"sapoolc: {message}\n")
+        usage = self.format_usage()
+        self.exit(2, f"{usage if usage.count(chr(10)) <= _SHORT else ''}sapoolc: {message}\n")
 
 
 class _Version(argparse.Action):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sapool.errors import InputError
+from sapool.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
     from sapool.cost.assumptions import Assumptions
@@ -113,6 +114,7 @@ def opened(options: argparse.Namespace, *, real: bool = False, watch: Watcher | 
         raise InputError(f"{text} has its own settings; {given_flags(options)} can't change them")
     if is_model and (without or watch is not None):
         raise InputError(f"{text} holds a model that was rewritten before; passes can be chosen for texts and plans")
+    check_there(text if is_model else None, options.weights)
     if is_plan:
         from_json(read_text(text), text)
     elif not is_model:
@@ -134,6 +136,17 @@ def opened(options: argparse.Namespace, *, real: bool = False, watch: Watcher | 
             plan = read_plan(text) if is_plan else make_plan(text, **own, **arguments)
             model = execute(plan, weights=weights, without=without, watch=watch, backbone=own.get("backbone"))
     return optimize(model) if options.optimize else model
+
+
+def check_there(*files: str | None) -> None:
+    """Refuses files of weights that aren't there, before torch is loaded to read them.
+
+    Raises:
+        WeightsError: as reading them says it.
+    """
+    for file in files:
+        if file is not None and file != "DEFAULT" and not Path(file).exists():
+            raise WeightsError(f"no such file: {file}")
 
 
 def is_model_file(text: str) -> bool:

@@ -36,6 +36,16 @@ class Comparison:
     graph: fx.GraphModule
     baseline_graph: fx.GraphModule
 
+    def figures(self) -> dict[str, int]:
+        """What a run keeps of it: of the network, for one image, memory under these assumptions."""
+        whole, memory = self.total, self.memory
+        return {
+            "parameters": whole.parameters,
+            "macs": whole.macs,
+            "peak_bytes": memory.peak,
+            "arena_bytes": memory.arena,
+        }
+
 
 def compare(model: CompiledModel, assumptions: Assumptions | None = None) -> Comparison:
     """Measures a model and its baseline."""

@@ -1,4 +1,4 @@
-"""mmengine's runner, and what of it is heard: an epoch's figures here, everything in its own log."""
+"""mmengine's runner, which is heard by its hooks alone: what it says itself goes to its own log."""
 
 from __future__ import annotations
 
@@ -19,32 +19,44 @@ from mmengine.runner import Runner
 
 from sapool.detect.training.state import KEY
 from sapool.runs.failures import loss_is_no_number
-from sapool.runs.progress import Progress
+from sapool.runs.progress import EpochTable, Pace, Progress, Stopwatch
 
 _METRIC = "coco/bbox_"
+_SECONDS = "sapool_seconds"  # apart from what has to be the same in every run of a recipe
+_COLUMNS = ("val_mAP", "val_mAP_50", "val_mAP_75")
 
 # Never closed: mmengine's loggers keep the stream that was standard output when they were made.
 _NOWHERE = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 class EpochHook(Hook):  # type: ignore[misc]
-    """Tells each epoch's loss and each measurement, and ends a run whose loss is no number."""
+    """Tells each batch, each epoch's loss and each measurement; ends a run whose loss is no number.
+
+    Args:
+        progress: is told.
+        folder: the run's, which keeps the table of epochs; None writes none.
+    """
 
     priority = "LOW"
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, folder: Path | None = None) -> None:
+        self.progress, self.table = progress, None if folder is None else EpochTable(folder)
+        self.watch = Stopwatch()
         self.total, self.steps = 0.0, 0
+        self._row: tuple[int, dict[str, float | int | None]] = (0, {})
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        checkpoint.setdefault(KEY, {})["losses"] = (self.total, self.steps)
+        checkpoint[_SECONDS] = self.watch.total
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self.total, self.steps = checkpoint.get(KEY, {}).get("losses", (0.0, 0))
+        self.watch = Stopwatch(float(checkpoint.get(_SECONDS, 0.0)))
 
     def before_train_epoch(self, runner: Runner) -> None:
         if not runner.train_loop.entered:
             self.total, self.steps = 0.0, 0
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        checkpoint.setdefault(KEY, {})["losses"] = (self.total, self.steps)
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        self.total, self.steps = checkpoint.get(KEY, {}).get("losses", (0.0, 0))
+        self.watch.begin_epoch()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         loss = outputs["loss"].item()
@@ -52,13 +64,39 @@ class EpochHook(Hook):  # type: ignore[misc]
             rate = runner.optim_wrapper.get_lr()["lr"][0]
             raise loss_is_no_number(loss, runner.epoch + 1, batch_idx + 1, rate)
         self.total, self.steps = self.total + loss, self.steps + 1
+        self.watch.count(len(data_batch["inputs"]) * runner.world_size)
+        self._row[1]["lr"] = runner.optim_wrapper.get_lr()["lr"][0]
+        figures = {"loss": loss, "images/s": self.watch.images_per_second}
+        what = f"epoch {runner.epoch + 1}/{runner.max_epochs}"
+        self.progress.advanced(what, batch_idx + 1, len(runner.train_dataloader), figures)
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.progress.advanced("validating", batch_idx + 1, len(runner.val_dataloader))
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.progress.advanced("testing", batch_idx + 1, len(runner.test_dataloader))
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self.progress.epoch(runner.epoch + 1, runner.max_epochs, {"training loss": self.total / self.steps})
+        number, loss, images = runner.epoch + 1, self.total / self.steps, self.watch.images_per_second
+        rate = float(self._row[1].get("lr") or 0)
+        seconds, remaining = self.watch.end_epoch(runner.max_epochs - number)
+        row = {"step": runner.iter, "lr": rate, "train_loss": loss, **dict.fromkeys(_COLUMNS)}
+        self._record(number, {**row, "images_per_second": images, "seconds": seconds})
+        self.progress.epoch(number, runner.max_epochs, {"training loss": loss}, Pace(rate, images, remaining))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         names = ("mAP", "mAP_50", "mAP_75")
-        self.progress.validated({name: (metrics or {}).get(_METRIC + name, -1) for name in names})
+        found = {name: (metrics or {}).get(_METRIC + name, -1) for name in names}
+        number, row = self._row
+        if number:  # the epoch's row, whole now
+            measured = dict(zip(_COLUMNS, found.values(), strict=True))
+            self._record(number, {**row, **measured, "seconds": self.watch.epoch_seconds})
+        self.progress.validated(found)
+
+    def _record(self, number: int, row: dict[str, float | int | None]) -> None:
+        self._row = number, row
+        if self.table is not None:
+            self.table.record(number, row)
 
 
 class _Written(Config):  # type: ignore[misc]

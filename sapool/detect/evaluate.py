@@ -9,13 +9,14 @@ from typing import Any
 from sapool.boxes.coco import check_dataset, find_dataset
 from sapool.boxes.evaluation import FIGURES, DetectorEvaluation
 from sapool.detect.binding.config import bind
-from sapool.detect.engine import make_runner, quiet_mmengine
+from sapool.detect.engine import EpochHook, make_runner, quiet_mmengine
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.outputs import save_json
+from sapool.runs.progress import Progress
 from sapool.runs.protocol import Run
 
 
-def evaluate(run: Run[DetectionRecipe, Any]) -> DetectorEvaluation:
+def evaluate(run: Run[DetectionRecipe, Any], progress: Progress) -> DetectorEvaluation:
     """Measures a run's model on its validation images; writes `evaluation.json` into the run.
 
     Raises:
@@ -27,6 +28,7 @@ def evaluate(run: Run[DetectionRecipe, Any]) -> DetectorEvaluation:
         images = check_dataset(dataset, 1)[1]
         bound = bind(recipe, dataset, run.path / "evaluation", run=run.path)
         runner = make_runner(bound.config)
+        runner.register_hook(EpochHook(progress))
         runner.model.load_state_dict(run.model.state_dict())
         metrics = runner.test()
     evaluation = DetectorEvaluation(

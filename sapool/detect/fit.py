@@ -8,16 +8,17 @@ them to go on from), `curves.png`, and a folder of logs for each start.
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from sapool.boxes.coco import BoxDataset, check_dataset, find_dataset
 from sapool.boxes.evaluation import FIGURES
+from sapool.cost.comparison import compare
 from sapool.detect import curves
 from sapool.detect.binding.base import KEPT, is_program, load_base
 from sapool.detect.binding.config import BoundConfig, bind, smoke_test, write_config
@@ -27,6 +28,7 @@ from sapool.detect.training.hooks import StopHook
 from sapool.errors import InputError, WeightsError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.folder import RunFolder, is_main
+from sapool.runs.networks import compile_network
 from sapool.runs.outputs import save_json
 from sapool.runs.process.signals import Heeding, Stopped
 from sapool.runs.progress import Progress
@@ -65,10 +67,10 @@ def _fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
         own = is_program(recipe.detector.base) if not folder.resumed else False
         folder.begin(recipe, (lambda: write_config(load_base(recipe.detector.base), path / KEPT)) if own else None)
         progress.started(_opening(recipe, dataset, bound, images, path))
-    started, heeding = time.monotonic(), Heeding()
+    heeding, heard = Heeding(), EpochHook(progress, path if is_main() else None)
     with heeding.installed():
         runner = _start(bound.config, path, last)
-        for hook in (EpochHook(progress), StopHook(heeding)):
+        for hook in (heard, StopHook(heeding)):
             runner.register_hook(hook)
         try:
             runner.train()
@@ -81,8 +83,23 @@ def _fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
         if is_main():
             _plot(recipe, runner, path)
         return Fit(path, stopped=heeding.wanted, checkpoint=last_of(path))
-    seconds = time.monotonic() - started
-    return Fit(path, _finish(recipe, dataset, runner, path, seconds) if is_main() else {})
+    if not is_main():
+        return Fit(path)
+    return Fit(path, _finish(recipe, dataset, runner, path, _cost(recipe, bound, runner, heard.watch.total)))
+
+
+def _cost(recipe: DetectionRecipe, bound: BoundConfig, runner: Runner, seconds: float) -> dict[str, float]:
+    """What training took, and what the detector and its backbone cost for one image."""
+    with torch.device("meta"):
+        network = compile_network(
+            recipe, features_only=True, out_indices=bound.binding.indices, image_size=bound.size[::-1]
+        )
+    figures = compare(network).figures()
+    return {
+        "training_seconds": round(seconds, 1),
+        "parameters": sum(parameter.numel() for parameter in runner.model.parameters()),
+        **{f"backbone_{name}": value for name, value in figures.items()},
+    }
 
 
 def _check(last: Path, recipe: DetectionRecipe) -> None:
@@ -138,7 +155,9 @@ def _sentence(error: InputError) -> str:
     return str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()
 
 
-def _finish(recipe: DetectionRecipe, dataset: BoxDataset, runner: Runner, path: Path, seconds: float) -> dict[str, Any]:
+def _finish(
+    recipe: DetectionRecipe, dataset: BoxDataset, runner: Runner, path: Path, cost: dict[str, float]
+) -> dict[str, Any]:
     """Writes the best epoch's figures, from the history that the checkpoints carry; returns the summary."""
     scores = _history(runner, BEST)
     best = int(np.argmax(scores)) if len(scores) else None
@@ -156,7 +175,7 @@ def _finish(recipe: DetectionRecipe, dataset: BoxDataset, runner: Runner, path: 
         # COCO's evaluation gives -1 where no box is of a size.
         summary |= {name: value for name, value in figures.items() if value >= 0}
         summary["bbox_mAP_is"] = "of the epoch that is best on the validation images, which are those measured"
-    summary["training_seconds"] = round(seconds, 1)
+    summary |= cost
     _plot(recipe, runner, path)
     save_json(summary, path / "summary.json")
     return summary

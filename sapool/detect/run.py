@@ -20,10 +20,9 @@ from sapool.detect.evaluate import evaluate
 from sapool.detect.heatmap import heatmap
 from sapool.errors import WeightsError
 from sapool.recipes.detection import DetectionRecipe
-from sapool.runs.images import as_names
 from sapool.runs.outputs import file_names, make_folder
 from sapool.runs.progress import Progress
-from sapool.runs.protocol import Images, Run
+from sapool.runs.protocol import Images, Run, as_names
 from sapool.runs.results import Heatmaps
 
 
@@ -31,7 +30,7 @@ class DetectorRun(Run[DetectionRecipe, Any]):
     """What `sapool.open_run` gives for a detector's run; its `model` is mmdet's detector."""
 
     def evaluate(self, progress: Progress | None = None) -> DetectorEvaluation:
-        return evaluate(self)
+        return evaluate(self, progress or Progress())
 
     def predict(
         self, images: Images, *, top: int = 3, threshold: float = 0.3, output: str | Path | None = None

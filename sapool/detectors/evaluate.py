@@ -12,6 +12,7 @@ from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.outputs import save_json
 from sapool.runs.progress import Progress
 from sapool.runs.protocol import Run
+from sapool.training.reporting import Reporter
 from sapool.training.trainer import quiet_lightning
 
 
@@ -29,7 +30,8 @@ def evaluate(run: Run[DetectionRecipe, nn.Module], progress: Progress) -> Detect
             precision=recipe.train.precision,
             logger=False,
             enable_checkpointing=False,
-            enable_progress_bar=progress.bars,
+            callbacks=[Reporter(progress)],
+            enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
         )

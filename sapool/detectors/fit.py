@@ -6,7 +6,6 @@ with the best AP on the validation images), `metrics.csv` with `logs/`, and `cur
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from sapool.runs.results import Fit
 from sapool.training import history
 from sapool.training.callbacks import CheckpointCallback, UniformityMonitor, stopping
 from sapool.training.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint
+from sapool.training.reporting import Reporter
 from sapool.training.trainer import make_trainer, quiet_lightning
 
 
@@ -66,19 +66,18 @@ def fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
         )
         levels = model.backbone
         assert isinstance(levels, Levels)
+        reporter = Reporter(progress, path)
         monitor = UniformityMonitor(pools_of(levels.body, levels.body.plan))
         first_step = last["global_step"] if last else 0
         trainer = make_trainer(
             settings,
             path,
-            progress,
-            [best, checkpoints, monitor],
+            [reporter, best, checkpoints, monitor],
             first_step=first_step,
             validate_every=measured_every(recipe),
         )
         resumed, last = None if last is None else path / LAST, None
         module = Detection(model, recipe)
-        started = time.monotonic()
         with heeding.installed(), stopping(checkpoints, path):
             trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
         heeding.disarm()
@@ -87,7 +86,7 @@ def fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
         if (stopped := checkpoints.stopped or heeding.wanted) is not None:
             saved = checkpoints.path if checkpoints.path.exists() else None
             return Fit(path, stopped=stopped, checkpoint=saved)
-        return Fit(path, _finish(recipe, path, module, data, trainer, time.monotonic() - started))
+        return Fit(path, _finish(recipe, path, module, data, trainer, reporter.watch.total))
 
 
 def _opening(recipe: DetectionRecipe, data: BoxModule, model: nn.Module, path: Path) -> str:
@@ -102,7 +101,6 @@ def _opening(recipe: DetectionRecipe, data: BoxModule, model: nn.Module, path: P
 
 
 def _write_history(recipe: DetectionRecipe, path: Path) -> None:
-    history.write(path)
     table = history.rows(path)
     precision = history.points(table, METRIC)
     losses = [

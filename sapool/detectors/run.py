@@ -15,10 +15,10 @@ from sapool.detectors.module import build_model
 from sapool.errors import WeightsError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.channels import shown
-from sapool.runs.images import as_names, read_image
+from sapool.runs.images import read_image
 from sapool.runs.outputs import file_names, make_folder
 from sapool.runs.progress import Progress
-from sapool.runs.protocol import Images, Run
+from sapool.runs.protocol import Images, Run, as_names
 from sapool.runs.results import Heatmaps
 from sapool.training.checkpoints import BEST, best_checkpoint
 

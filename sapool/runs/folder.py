@@ -30,7 +30,7 @@ _PROBE = ".probe"
 # What may differ when a run is resumed: where it runs, not what it computes.
 _FREE = frozenset(
     {"data.root", "data.workers", "weights", "train.checkpoint_every"}
-    | {f"train.{name}" for name in ("accelerator", "devices", "nodes", "strategy", "log_every", "profile")}
+    | {f"train.{name}" for name in ("accelerator", "devices", "nodes", "strategy", "log_every", "logger", "profile")}
 )
 # By what the processes of one run that starts others tell them its folder.
 _VARIABLE = "SAPOOL_RUN_DIR"
@@ -191,7 +191,9 @@ def recipe_of(path: str | Path) -> AnyRecipe:
     """
     file = Path(path) / RECIPE
     if not file.is_file():
-        raise RecipeError(f"{path} holds no run: there is no recipe.toml in it")
+        inside = sorted(Path(path).glob(f"*/{RECIPE}"), key=lambda found: found.stat().st_mtime)
+        hint = f"; the last of those in it is {inside[-1].parent}" if inside else ""
+        raise RecipeError(f"{path} holds no run: there is no recipe.toml in it{hint}")
     return read_recipe(str(file)).model_copy(update={"title": Path(path).name})
 
 

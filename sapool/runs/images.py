@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,11 +48,6 @@ class UnreadableImageError(InputError):
 
     def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[str | Path, str]]:  # from a worker
         return UnreadableImageError, (self.path, self.reason)
-
-
-def as_names(images: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
-    """One image file, or several, as names."""
-    return (str(images),) if isinstance(images, (str, Path)) else tuple(str(image) for image in images)
 
 
 def read_image(path: str | Path, channels: int = 3) -> Tensor:

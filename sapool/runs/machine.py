@@ -1,10 +1,16 @@
-"""What a recipe may ask of the machine that it is to run on. Opening a run asks nothing of it."""
+"""What a recipe asks of the machine that it is to run on, as far as that is known at once. No torch here.
+
+Opening a run asks nothing of it.
+"""
 
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
+from pathlib import Path
 
-from sapool.errors import RecipeError
+from sapool.catalogue.data_sets import DATA_SETS, check_parts, default_root
+from sapool.errors import InputError, MissingExtraError, RecipeError, WeightsError
 from sapool.recipes.reading import AnyRecipe, Recipe
 
 _A_CORE = 8
@@ -14,10 +20,12 @@ _CHANNELS, _BYTES = 3, 4
 
 
 def check_machine(recipe: AnyRecipe) -> None:
-    """Refuses more processes than do any good here, and batches that don't fit, before anything is started.
+    """Refuses more processes than do any good here, batches that don't fit, and files that aren't there.
 
     Raises:
         RecipeError: names the setting, and what the machine has.
+        InputError: the data isn't there.
+        WeightsError: the weights aren't.
     """
     cores = os.cpu_count() or 1
     devices = 1
@@ -28,6 +36,34 @@ def check_machine(recipe: AnyRecipe) -> None:
     _check_processes("data.workers", recipe.data.workers, cores)
     _check_processes("data.workers of all train.devices together", recipe.data.workers * devices, cores)
     _check_batch(recipe)
+    if isinstance(recipe, Recipe):
+        for name in recipe.train.logger:
+            if find_spec(name) is None:
+                raise MissingExtraError(f"train.logger={name} needs {name}, which is not installed: pip install {name}")
+    _check_data(recipe)
+    weights = recipe.weights
+    if weights is not None and weights != "DEFAULT" and "://" not in weights and not Path(weights).exists():
+        raise WeightsError(f"weights: no such file: {weights}")
+
+
+def _check_data(recipe: AnyRecipe) -> None:
+    """Looks for folders and files, without reading them; what can be downloaded or made needn't be there."""
+    data = recipe.data
+    if isinstance(recipe, Recipe):
+        entry = DATA_SETS[data.name]
+        if not entry.parts:
+            return
+        if data.root is None and entry.name == "folder":
+            raise InputError(f"{entry.title} isn't named. To do so: {entry.get}.")
+        check_parts(entry, Path(data.root) if data.root else default_root() / entry.name)
+    elif data.name != "digits-detection":
+        root = Path(data.root) if data.root else default_root() / data.name
+        for name in (recipe.data.train_annotations, recipe.data.val_annotations):
+            if not (root / name).is_file():
+                raise InputError(
+                    f"the annotations {root / name} can't be read: No such file or directory; data.root and "
+                    "data.train_annotations, data.val_annotations say where they are"
+                )
 
 
 def _check_processes(name: str, count: int, cores: int) -> None:

@@ -12,11 +12,13 @@ None of them prints. `sapool.tasks` finds the room of a recipe.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from sapool.errors import InputError
 from sapool.recipes.reading import AnyRecipe
 from sapool.runs.progress import Progress
 from sapool.runs.results import Evaluation, Heatmaps, Predictions
@@ -24,7 +26,7 @@ from sapool.runs.results import Evaluation, Heatmaps, Predictions
 R = TypeVar("R", bound=AnyRecipe)
 M = TypeVar("M")
 Images = str | Path | Sequence[str | Path]
-"""One image file, or several."""
+"""An image file, a folder of some or a pattern, or several of these."""
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,35 @@ class Run(ABC, Generic[R, M]):
         Raises:
             InputError: no such class, an image can't be read, or the folder can't be made.
         """
+
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""What image files in a folder end with."""
+
+
+def as_names(images: Images) -> tuple[str, ...]:
+    """One image file, or several, as names: a folder stands for all images in and below it, a pattern for what fits.
+
+    Raises:
+        InputError: a file isn't there, or there is no image in a folder or of a pattern.
+    """
+    given = (images,) if isinstance(images, (str, Path)) else images
+    return tuple(name for image in given for name in _names(str(image)))
+
+
+def _names(given: str) -> Iterator[str]:
+    path = Path(given)
+    if path.is_dir():
+        found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if not found:
+            raise InputError(f"there is no image in the folder {given}; images end with {', '.join(SUFFIXES)}")
+    elif not path.exists() and has_magic(given):
+        fitting = glob(given, recursive=True)  # noqa: PTH207 - absolute ones too
+        found = sorted(name for name in fitting if Path(name).is_file())
+        if not found:
+            raise InputError(f"no image is like {given}")
+    elif not path.exists():
+        raise InputError(f"no such image: {given}")
+    else:
+        found = [given]
+    yield from found

@@ -63,13 +63,16 @@ class Fit(Result):
         return (Table(("result", "value"), self._rows()),) if self.summary else ()
 
     def _rows(self) -> tuple[tuple[str, str], ...]:
-        return tuple(
-            (key.replace("_", " "), "; ".join(value) if isinstance(value, list) else str(value))
-            for key, value in self.summary.items()
-        )
+        return tuple((key.replace("_", " "), _shown(value)) for key, value in self.summary.items())
 
     def as_data(self) -> dict[str, Any]:
         return dict(self.summary)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return "; ".join(value)
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from sapool.recipes.settings import Recipe
 from sapool.runs.folder import recipe_of
 from sapool.runs.networks import compile_network
 from sapool.runs.outputs import save_figure
+from sapool.runs.progress import EpochTable
 from sapool.runs.results import Result, Table
 from sapool.study import pareto
 from sapool.training.checkpoints import best_checkpoint, narrow_like
@@ -44,7 +45,7 @@ class ComparedRun:
         architecture, data: what was trained on what.
         image_size: side, or (height, width), in pixels.
         test_accuracy: what the epoch that was chosen reached; of a detector COCO's AP, which isn't an accuracy.
-        select: what chose it, `val` or `test`.
+        select: what chose it, `val` or `test`; of a run that isn't finished, of which epoch its score is.
         parameters, macs, peak_bytes: of its network, for one image; of a detector's without neck and heads.
         epochs: how long it was trained.
         score: what `test_accuracy` is.
@@ -65,9 +66,15 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Comparison(Result):
-    """Runs, in the order in which they were named."""
+    """Runs, in the order in which they were named.
+
+    Attributes:
+        runs: them, each once.
+        said: what is to be told of some of them, a note each.
+    """
 
     runs: tuple[ComparedRun, ...]
+    said: tuple[str, ...] = ()
 
     @property
     def comparable(self) -> bool:
@@ -77,7 +84,7 @@ class Comparison(Result):
     @property
     def notes(self) -> tuple[str, ...]:
         """What makes these runs unequal, a sentence each."""
-        said = []
+        said = list(self.said)
         if not self.comparable:
             said.append("note: these runs differ in data or in what chose their epoch; their accuracies don't compare")
         if len(sizes := {size_text(run.image_size): None for run in self.runs}) > 1:
@@ -120,28 +127,42 @@ class Comparison(Result):
 
 
 def compare(paths: Sequence[str | Path]) -> Comparison:
-    """Reads what finished runs have reached, and measures what their networks cost.
+    """Reads what runs have reached, and measures what their networks cost.
 
     Args:
-        paths: the runs' folders.
+        paths: the runs' folders; one that is named twice counts once.
 
     Raises:
-        InputError: a folder holds no finished run.
+        InputError: a folder holds no run, or one that can't be compared yet.
     """
-    return Comparison(tuple(_read(Path(path)) for path in paths))
+    once: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        once.setdefault(path.resolve(), path)
+    runs = tuple(_read(path) for path in once.values())
+    said = [f"note: {run.run} isn't finished: its accuracy is of {run.select}" for run in runs if "epoch" in run.select]
+    if len(once) < len(paths):
+        said.append(f"note: {len(paths) - len(once)} of the runs were named twice and count once")
+    return Comparison(runs, tuple(said))
 
 
 def _read(folder: Path) -> ComparedRun:
     recipe = recipe_of(folder)
     classifies = isinstance(recipe, Recipe)
+    select: str = recipe.select if isinstance(recipe, Recipe) else "val"
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         reached = float(summary["test_accuracy" if classifies else "bbox_mAP"])
         classes, epochs = int(summary["classes"]), summary.get("epochs")
     except FileNotFoundError:
-        raise InputError(
-            f"the run in {folder} isn't finished: there is no summary.json; sapoolc train --resume --run-dir {folder}"
-        ) from None
+        if not isinstance(recipe, Recipe):
+            raise InputError(
+                f"the run in {folder} isn't finished: there is no summary.json; sapoolc train --resume --run-dir "
+                f"{folder}"
+            ) from None
+        content = best_checkpoint(folder, recipe)
+        epoch, classes, epochs = content["epoch"] + 1, len(content["sapool"]["classes"]), recipe.train.epochs
+        summary = {"pruned": bool(content["sapool"].get("shapes"))}
+        reached, select = _so_far(folder, epoch), f"{_IMAGES[recipe.select]}, epoch {epoch} of {epochs}"
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'summary.json'} is damaged; sapoolc train --resume writes it again") from None
     model, size = _network(recipe, folder, classes, pruned=bool(summary.get("pruned")))
@@ -152,7 +173,7 @@ def _read(folder: Path) -> ComparedRun:
         data=recipe.data.name,
         image_size=size,
         test_accuracy=reached,
-        select=recipe.select if isinstance(recipe, Recipe) else "val",
+        select=select,
         parameters=whole.parameters,
         macs=whole.macs,
         peak_bytes=activation_memory(model, model.plan).peak,
@@ -171,3 +192,16 @@ def _network(recipe: AnyRecipe, folder: Path, classes: int, *, pruned: bool) -> 
         if pruned:
             narrow_like(model, best_checkpoint(folder, recipe))
     return model, size
+
+
+# What chooses an epoch, of a run that isn't finished.
+_IMAGES = {"val": "held-out images", "test": "test images"}
+
+
+def _so_far(folder: Path, epoch: int) -> float:
+    """The accuracy of an epoch on the images that choose it, as the table of epochs has it."""
+    for row in EpochTable(folder).rows():
+        found = [value for name, value in row.items() if name in ("val_accuracy", "selected_on_test_accuracy")]
+        if row["epoch"] == str(epoch) and found:
+            return float(found[0])
+    raise InputError(f"the run in {folder} isn't finished, and {folder / 'metrics.csv'} has nothing of epoch {epoch}")

@@ -20,7 +20,6 @@ from sapool.poolings.weights import recording, uniformity
 from sapool.recipes.network import NetworkRecipe
 from sapool.runs.failures import unwritable
 from sapool.runs.process.signals import Heeding
-from sapool.runs.progress import Progress
 from sapool.training.checkpoints import LAST, mark
 from sapool.training.history import UNIFORMITY
 
@@ -180,18 +179,3 @@ class UniformityMonitor(Callback):
                 pl_module.log(
                     f"{UNIFORMITY}{name}", value, on_epoch=True, batch_size=1, sync_dist=trainer.world_size > 1
                 )
-
-
-class EpochReporter(Callback):
-    """Tells each epoch's metrics, where no progress bar shows them."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        metrics = {
-            name.replace("_", " "): float(value)
-            for name, value in sorted(trainer.callback_metrics.items())
-            if not name.startswith(("lr-", UNIFORMITY)) and not name.endswith("_step")
-        }
-        self.progress.epoch(trainer.current_epoch + 1, int(trainer.max_epochs or 0), metrics)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from sapool.runs.curves import Chart, Line
-from sapool.weights.atomic import write_text
 
 Row = dict[str, float]
 UNIFORMITY = "uniformity_"
@@ -28,17 +26,6 @@ def rows(folder: Path) -> list[Row]:
             first = min(row["step"] for row in new)
             merged = [row for row in merged if row["step"] < first] + new
     return merged
-
-
-def write(folder: Path) -> None:
-    """Writes `metrics.csv`, the parts merged."""
-    merged = rows(folder)
-    columns = ["epoch", "step", *sorted({key for row in merged for key in row} - {"epoch", "step"})]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: int(v) if k in ("epoch", "step") else v for k, v in row.items()} for row in merged)
-    write_text(folder / "metrics.csv", text.getvalue())
 
 
 def _parts(folder: Path) -> list[Path]:

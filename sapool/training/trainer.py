@@ -11,14 +11,14 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor
 from lightning.pytorch.profilers import SimpleProfiler
 
 from sapool.recipes.settings import Train
-from sapool.runs.progress import Progress
-from sapool.training.callbacks import EpochReporter, SeedPerStep
+from sapool.runs.folder import is_main
+from sapool.training.callbacks import SeedPerStep
 from sapool.training.checkpoint_io import WholeFileCheckpointIO
+from sapool.training.loggers import make_loggers
 from sapool.training.sync_norm import CPUSync
 from sapool.training.temperature import TemperatureAnnealing
 
@@ -39,7 +39,6 @@ _WARNINGS = (
 def make_trainer(
     settings: Train,
     folder: Path,
-    progress: Progress,
     callbacks: Sequence[Callback],
     *,
     first_step: int = 0,
@@ -50,7 +49,6 @@ def make_trainer(
     Args:
         settings: the recipe's.
         folder: where it logs to.
-        progress: hears of each epoch, unless there is a progress bar.
         callbacks: beside those that every training has.
         first_step: the step it goes on from.
         validate_every: epochs between validations.
@@ -61,18 +59,13 @@ def make_trainer(
             *_callbacks(settings),
             *callbacks,
             LearningRateMonitor("step"),
-            RichProgressBar() if progress.bars else EpochReporter(progress),
         ],
-        logger=[
-            CSVLogger(folder / "logs", name="csv"),
-            # What was logged after the checkpoint that is resumed isn't shown twice.
-            TensorBoardLogger(folder / "logs", name="tensorboard", version="", purge_step=first_step or None),
-        ],
+        logger=make_loggers(settings.logger, folder, first_step=first_step, main=is_main()),
         max_epochs=settings.epochs,
         check_val_every_n_epoch=validate_every,
         profiler=SimpleProfiler(folder, "profile") if settings.profile else None,
         default_root_dir=folder,
-        enable_progress_bar=progress.bars,
+        enable_progress_bar=False,
     )
     # Lightning leaves training on SIGTERM without a checkpoint; the run's own callback does that, and for all signals.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]

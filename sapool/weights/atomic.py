@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from errno import EACCES, EISDIR, ENOENT, ENOTDIR
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -44,6 +45,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
         _unfinished.discard(temporary)
+
+
+def check_writable(path: str | Path) -> None:
+    """Looks whether a file could be written, before the work whose result it is to hold.
+
+    Raises:
+        InputError: its folder isn't there or can't be written to, or it is a folder itself.
+    """
+    target = Path(path)
+    reason = None
+    if target.is_dir():
+        reason = EISDIR
+    elif not target.parent.exists():
+        reason = ENOENT
+    elif not target.parent.is_dir():
+        reason = ENOTDIR
+    elif not os.access(target.parent, os.W_OK):
+        reason = EACCES
+    if reason is not None:
+        raise InputError(f"{target} can't be written: {os.strerror(reason)}")
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -16,6 +15,7 @@ import sapool
 from sapool.classify.heatmap import grad_cam, sheet
 from sapool.poolings.dynamic import KernelAttention
 from sapool.recipes.settings import Schedule
+from sapool.training import history
 from sapool.training.optimizers import make_schedule
 from sapool.training.temperature import fold_temperature
 from tests.classify.support import FASHION, SHORT, checkpoint, train
@@ -155,8 +155,7 @@ def test_dry_run_writes_nothing(tmp_path):
 )
 def test_options_train(settings, tmp_path):
     train(tmp_path / "run", *SHORT, *settings)
-    with (tmp_path / "run" / "metrics.csv").open() as file:
-        losses = [float(row["train_loss_step"]) for row in csv.DictReader(file) if row["train_loss_step"]]
+    losses = [row["train_loss_step"] for row in history.rows(tmp_path / "run") if "train_loss_step" in row]
     assert len(losses) >= 2
     assert np.isfinite(losses).all()
     assert (tmp_path / "run" / "fit-profile.txt").exists() == ("train.profile=true" in settings)

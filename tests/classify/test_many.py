@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
+from sapool.training import history
 from sapool.training.sync_norm import CPUSync, CPUSyncBatchNorm
 from tests.classify.support import checkpoint, differences
 from tests.commands import ENVIRONMENT, ROOT
@@ -39,8 +39,7 @@ def sapoolc(
 
 
 def curve(folder: Path, name: str) -> list[float]:
-    with (folder / "metrics.csv").open() as file:
-        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
+    return [row[name] for row in history.rows(folder) if name in row]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -33,7 +34,7 @@ def train(folder: Path, data: Path, *more: str, recipe: str = "ssd-digits", code
 
 
 def losses(said: str) -> list[float]:
-    return [float(line.rsplit(" ", 1)[1]) for line in said.splitlines() if "training loss" in line]
+    return [float(found) for found in re.findall(r"training loss (\S+)", said)]
 
 
 @pytest.mark.parametrize(

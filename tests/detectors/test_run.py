@@ -21,7 +21,7 @@ from tests.commands import sapoolc
 class Impatient(Progress):
     """Presses Ctrl-C after the first epoch."""
 
-    def epoch(self, number, total, metrics):
+    def epoch(self, number, total, metrics, pace=None):
         if number == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -60,7 +60,7 @@ class Listener(Progress):
     def __init__(self):
         self.measured = []
 
-    def epoch(self, number, total, metrics):
+    def epoch(self, number, total, metrics, pace=None):
         if any("mAP" in name for name in metrics):
             self.measured.append(number)
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from sapool.errors import InputError
 from sapool.runs.failures import loss_is_no_number, unwritable
-from sapool.runs.images import as_names, read_image
+from sapool.runs.images import read_image
 from sapool.runs.outputs import file_names, make_folder, save_figure, save_json
+from sapool.runs.protocol import as_names
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,24 @@ def test_failures_say_where_and_what_to_do(tmp_path):
     said = str(unwritable(tmp_path / "x.ckpt", OSError("quota")))
     kept = "What was saved before is kept; make room and go on with --resume."
     assert said == f"{tmp_path / 'x.ckpt'} can't be written: quota. {kept}"
+
+
+def test_folders_and_patterns_stand_for_their_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.png", "a.JPG", "notes.txt", "more/c.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "odd[1].png").touch()
+    assert as_names(".") == ("a.JPG", "b.png", "more/c.webp", "odd[1].png")
+    assert as_names(["*.png", "more", tmp_path / "b.png"]) == (
+        "b.png",
+        "odd[1].png",
+        "more/c.webp",
+        str(tmp_path / "b.png"),
+    )
+    assert as_names("**/*.webp") == ("more/c.webp",)
+    assert as_names("odd[1].png") == ("odd[1].png",)  # a file of that name comes first
+    for mistake, said in (("empty", "no image in the folder"), ("x*.png", "no image is like"), ("x", "no such image")):
+        with pytest.raises(InputError, match=said):
+            as_names(mistake)

@@ -15,9 +15,9 @@ from tests.commands import sapoolc
 
 
 def test_compared_are_what_training_reached_and_what_the_network_costs(classifier_run):
-    comparison = compare([classifier_run, classifier_run])
-    run, other = comparison.runs
-    assert run == other
+    comparison = compare([classifier_run, classifier_run.parent / "." / classifier_run.name])
+    (run,) = comparison.runs
+    assert comparison.notes == ("note: 1 of the runs were named twice and count once",)
     assert comparison.comparable
     summary = json.loads((classifier_run / "summary.json").read_text())
     assert (run.run, run.architecture, run.test_accuracy) == (
@@ -49,10 +49,28 @@ def test_runs_whose_accuracies_mean_different_things(classifier_run, tmp_path):
     assert "what chose their epoch" in comparison.report()[-1]
 
 
+def test_a_run_that_goes_on_is_compared_by_its_best_epoch_so_far(classifier_run, tmp_path):
+    going = tmp_path / "going"
+    going.mkdir()
+    for name in ("recipe.toml", "best.ckpt", "metrics.csv"):
+        shutil.copy(classifier_run / name, going)
+    comparison = compare([going, classifier_run])
+    run, finished = comparison.runs
+    best = json.loads((classifier_run / "summary.json").read_text())
+    assert run.test_accuracy == pytest.approx(best["val_accuracy"], abs=1e-6)
+    assert run.select == f"held-out images, epoch {best['best_epoch']} of {best['epochs']}"
+    assert (run.parameters, run.macs) == (finished.parameters, finished.macs)
+    assert comparison.notes[:1] == (f"note: going isn't finished: its accuracy is of {run.select}",)
+    assert not comparison.comparable
+    (going / "metrics.csv").unlink()
+    with pytest.raises(InputError, match="has nothing of epoch"):
+        compare([going])
+
+
 def test_runs_that_cannot_be_compared(classifier_run, tmp_path):
     (tmp_path / "unfinished").mkdir()
     shutil.copy(classifier_run / "recipe.toml", tmp_path / "unfinished")
-    with pytest.raises(InputError, match=r"isn't finished: there is no summary\.json"):
+    with pytest.raises(InputError, match=r"has no best\.ckpt yet"):
         compare([tmp_path / "unfinished"])
     (tmp_path / "unfinished" / "summary.json").write_text("{}")
     with pytest.raises(InputError, match="is damaged"):

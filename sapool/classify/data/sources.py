@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision import datasets
 
-from sapool.catalogue.data_sets import DATA_SETS, DataSet, default_root, register_data_set
+from sapool.catalogue.data_sets import DATA_SETS, DataSet, check_parts, default_root, missing, register_data_set
 from sapool.classify.data.images import ImageFiles, InMemoryImages, Splits
 from sapool.errors import InputError
 from sapool.recipes.settings import Data
@@ -33,10 +33,6 @@ def open_data(data: Data) -> Splits:
     """
     reader: Callable[[DataSet, Path | None], Splits] = DATA_SETS.load(data.name)
     return reader(DATA_SETS[data.name], Path(data.root) if data.root else None)
-
-
-def _missing(entry: DataSet, looked_for: str, where: Path | str, why: str = "") -> InputError:
-    return InputError(f"{entry.title} isn't there: looked for {looked_for} in {where}{why}. To get it: {entry.get}.")
 
 
 @register_data_set("digits", title="scikit-learn's digits", size=32, augment="padded_crop", rank=0)
@@ -93,7 +89,7 @@ def read_idx_files(entry: DataSet, root: Path | None) -> Splits:
             name = f"{prefix}-{kind}-ubyte"
             path = _idx_file(found, name)
             if path is None:
-                raise _missing(entry, name, found)
+                raise missing(entry, name, found)
             arrays.append(_read_idx_file(path, dimensions))
         images, labels = arrays
         if len(images) != len(labels):
@@ -218,7 +214,7 @@ def _download(entry: DataSet, base: Path, looked_for: str, fetch: Callable[[], A
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(getattr(error, "reason", error)).splitlines()
         why = f", and downloading it failed ({reason[0] if reason else type(error).__name__})"
-        raise _missing(entry, looked_for, base, why) from None
+        raise missing(entry, looked_for, base, why) from None
 
 
 @register_data_set(
@@ -228,18 +224,19 @@ def _download(entry: DataSet, base: Path, looked_for: str, fetch: Callable[[], A
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     crop_ratio=0.875,
+    parts=(("train", "ILSVRC2012_devkit_t12.tar.gz", "meta.bin"), ("val", "ILSVRC2012_devkit_t12.tar.gz", "meta.bin")),
     get="put the class folders of ILSVRC 2012 into train/ and val/ there (its archives can't be downloaded without an "
     "account at https://image-net.org)",
     rank=6,
 )
 def read_imagenet(entry: DataSet, root: Path | None) -> Splits:
     """ILSVRC 2012 from its archives, which torchvision unpacks, or from class folders."""
-    base = root or default_root() / "imagenet"
+    base = root or default_root() / entry.name
     if (base / "ILSVRC2012_devkit_t12.tar.gz").is_file() or (base / "meta.bin").is_file():
         try:
             parts = [datasets.ImageNet(base, split) for split in ("train", "val")]
         except (OSError, RuntimeError) as error:
-            raise _missing(entry, "its archives or its class folders", base, f" ({error})") from None
+            raise missing(entry, "its archives or its class folders", base, f" ({error})") from None
         return Splits(ImageFiles(parts[0]), ImageFiles(parts[1]), tuple(names[0] for names in parts[0].classes))
     return _class_folders(entry, base, ("val",))
 
@@ -251,6 +248,7 @@ def read_imagenet(entry: DataSet, root: Path | None) -> Splits:
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     crop_ratio=0.875,
+    parts=(("train",), ("test", "val", "validation")),
     get="set data.root to a folder that holds train/CLASS/IMAGE and test/CLASS/IMAGE",
     rank=7,
 )
@@ -262,9 +260,8 @@ def read_folders(entry: DataSet, root: Path | None) -> Splits:
 
 
 def _class_folders(entry: DataSet, base: Path, tests: tuple[str, ...]) -> Splits:
-    test = next((name for name in tests if (base / name).is_dir()), None)
-    if not (base / "train").is_dir() or test is None:
-        raise _missing(entry, f"train/CLASS/IMAGE and {tests[0]}/CLASS/IMAGE", base)
+    check_parts(entry, base)
+    test = next(name for name in tests if (base / name).exists())
     try:
         train, held = (datasets.ImageFolder(base / name) for name in ("train", test))
     except (OSError, RuntimeError) as error:

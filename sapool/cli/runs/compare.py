@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from sapool.weights.atomic import check_writable
+
 SUMMARY = "table and plot of runs: accuracy against cost"
 
 
@@ -17,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from sapool.runs.folder import recipe_of
 
+    check_writable(options.output)
     for folder in options.runs:
         recipe_of(folder)  # one that holds no run is answered before torch is loaded
     from sapool.cli.console import console, show_report

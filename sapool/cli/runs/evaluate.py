@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from sapool.cli.options import is_model_file, size
+from sapool.cli.options import check_there, is_model_file, size
 from sapool.errors import InputError
 from sapool.grammar import parse
 
@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
 
-    evaluation = opened.evaluate(None if options.json else ConsoleProgress())
+    with ConsoleProgress() as progress:
+        evaluation = opened.evaluate(None if options.json else progress)
     if options.json:
         print(json.dumps(evaluation.as_data(), indent=2))
     else:
@@ -61,6 +62,7 @@ def _measure(options: argparse.Namespace) -> int:
     DATA_SETS.find(options.data)
     if not is_model_file(options.run):
         parse(options.run)
+    check_there(options.run if is_model_file(options.run) else None, options.weights)
     from sapool.classify.measure import measure
     from sapool.cli.console import console, show_report
 

@@ -13,7 +13,7 @@ SUMMARY = "classify images with a run's best model, or find and draw boxes in th
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the run's folder")
-    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders of images, or quoted patterns")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="how many classes of each image (default: 3)")
     add_threshold_option(parser)
     parser.add_argument(
@@ -25,11 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.top < 1:
         raise InputError(f"--top: expected a positive number, not {options.top}")
+    from sapool.runs.folder import recipe_of
+    from sapool.runs.protocol import as_names
     from sapool.tasks import open_run
+
+    recipe_of(options.run)  # what isn't there is answered before torch is loaded
+    images = as_names(options.images)
 
     opened = open_run(options.run)
     predictions = opened.predict(
-        options.images,
+        images,
         top=options.top,
         threshold=options.threshold,
         output=options.output or opened.path / "predictions",

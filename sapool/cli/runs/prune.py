@@ -6,8 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from sapool.cli.options import is_model_file
+from sapool.cli.options import check_there, is_model_file
+from sapool.cost.budget import parse_size
 from sapool.errors import InputError
+from sapool.weights.atomic import check_writable
 
 SUMMARY = "take channels out of a trained model, and train it again by its run's recipe"
 
@@ -37,8 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from sapool.runs.folder import recipe_of
 
+    if options.budget:
+        parse_size(options.budget)
     target = {"macs": options.macs, "budget": options.budget, "importance": options.importance}
+    if options.output:
+        check_writable(options.output)
     if is_model_file(options.run):
+        check_there(options.run)
         return _prune_file(options, target)
     recipe_of(options.run)  # one that holds no run is answered before torch is loaded
     from sapool.classify.prune import finetune, prune_run
@@ -52,8 +59,9 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(pruning.as_data(), indent=2))
         return 0
-    progress = None if options.json else ConsoleProgress()
-    fit = finetune(options.run, pruning.file, options.run_dir, overrides=options.overrides, progress=progress)
+    with ConsoleProgress() as shown:
+        progress = None if options.json else shown
+        fit = finetune(options.run, pruning.file, options.run_dir, overrides=options.overrides, progress=progress)
     if fit.stopped is not None:
         console(stderr=True).print(f"stopped; go on with: sapoolc train --resume --run-dir {fit.folder}", markup=False)
         return 128 + fit.stopped

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sapool.cli.compile import check_config_name
 from sapool.errors import InputError
+from sapool.weights.atomic import check_writable
 
 if TYPE_CHECKING:
     from sapool.recipes.reading import AnyRecipe
@@ -38,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     recipe = _recipe(options)
+    for note in recipe.notes:
+        print(f"note: {note}")
     return _dry_run(recipe, options) if options.dry_run else _fit(recipe, options)
 
 
@@ -61,23 +64,31 @@ def _recipe(options: argparse.Namespace) -> AnyRecipe:
         if not options.dry_run:
             raise InputError("-o goes with --dry-run; a run keeps its config in its folder")
         check_config_name(options.output)
+        check_writable(options.output)
     return recipe
 
 
 def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
     from sapool.runs.folder import RunFolder, is_main
+    from sapool.runs.machine import check_machine
     from sapool.runs.process.signals import advise
     from sapool.tasks import task_of
 
-    folder = RunFolder.choose(recipe, options.run_dir, resume=options.resume)  # before torch is loaded
+    # Before torch is loaded.
+    folder = RunFolder.choose(recipe, options.run_dir, resume=options.resume)
+    check_machine(recipe)
     from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
 
     resuming = f"go on with: sapoolc train --resume --run-dir {folder.path}"
     advise(f"what was saved is kept; {resuming}" if is_main() else "")
-    fit = task_of(recipe).fit(recipe, folder, ConsoleProgress())
+    with ConsoleProgress() as progress:
+        fit = task_of(recipe).fit(recipe, folder, progress)
     if fit.stopped is None:
-        show_report(console(), fit.report())
+        out = console()
+        if is_main():
+            out.print()
+        show_report(out, fit.report())
         return 0
     if is_main():
         saved = f"saved in {fit.checkpoint}" if fit.checkpoint else "before the first checkpoint"
@@ -87,8 +98,10 @@ def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
 
 
 def _dry_run(recipe: AnyRecipe, options: argparse.Namespace) -> int:
+    from sapool.runs.machine import check_machine
     from sapool.tasks import dry_run
 
+    check_machine(recipe)
     result = dry_run(recipe)
     from sapool.cli.console import console, show_report
     from sapool.cli.tables import show_diagnostics, show_summary
