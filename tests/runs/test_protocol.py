@@ -75,7 +75,7 @@ class Listener(Progress):
     def started(self, text):
         self.heard.append(("started", text))
 
-    def epoch(self, number, total, metrics):
+    def epoch(self, number, total, metrics, pace=None):
         assert all(isinstance(value, float) for value in metrics.values())
         self.heard.append(("epoch", number, total))
 
