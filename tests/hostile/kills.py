@@ -118,7 +118,7 @@ def _make_boxes() -> None:
     import tempfile  # noqa: PLC0415
 
     import sapool.detect.fit  # noqa: F401, PLC0415
-    from sapool.detect.data import digits  # noqa: PLC0415
+    from sapool.boxes import digits  # noqa: PLC0415
 
     _data[:] = [Path(tempfile.mkdtemp(prefix="hostile-boxes-")) / "data"]
     digits.make(_data[0], {"train": 8, "val": 2})
