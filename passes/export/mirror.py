@@ -65,6 +65,11 @@ def _alike(module: fx.GraphModule, twin: fx.GraphModule) -> bool:
     return True
 
 
+_ATEN = torch.ops.aten
+_LAID_OUT = (_ATEN.permute.default, _ATEN.transpose.int, _ATEN.reshape.default, _ATEN.view.default)
+"""What lays tokens out, whose places aren't a map's; they are checked by the maps that are made of them."""
+
+
 class _Values(fx.Interpreter):
     """Keeps what each operation of a graph that isn't padding returns, by the name of the node that it was once."""
 
@@ -74,7 +79,7 @@ class _Values(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if n.op == "call_function" and n.target not in (PAD, FLIP) and isinstance(value, Tensor):
+        if n.op == "call_function" and n.target not in (PAD, FLIP, *_LAID_OUT) and isinstance(value, Tensor):
             self.seen[n.meta.get("was", n.name)] = value.clone()
         return value
 

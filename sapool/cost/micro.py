@@ -3,7 +3,7 @@
 The network is rewritten as its export rewrites it, laid out flat, and every operation that the converter leaves is
 counted: it fuses activations into what stands before them, and layouts and free padding vanish; everything else has a
 buffer of its own, for this runtime does nothing in place. Tokens that the converter lays out more than once are counted
-once, which is why the figure of the written file, `sapool.export.tflite.memory`, may be larger.
+once, so the figure of the written file, `sapool.export.tflite.memory`, can be larger.
 """
 
 from __future__ import annotations

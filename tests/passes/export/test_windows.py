@@ -78,6 +78,14 @@ def test_mirror_leaves_a_network_alone_that_lays_its_pixels_out() -> None:
     assert "isn't the same network" in log.refusals[0].reason
 
 
+def test_mirror_turns_tokens_with_their_map() -> None:
+    net = Strided(lambda x: torch.softmax(x.permute(0, 2, 3, 1).reshape(1, 16, 8), dim=1).sum(1))
+    graph, x = flat(net), torch.randn(1, 3, 32, 32)
+    log = run(mirror, module=graph)
+    assert len(log.rewrites) == 1, log.refusals
+    torch.testing.assert_close(graph(x), net(x))
+
+
 def test_mirror_leaves_maps_alone_whose_padding_is_free() -> None:
     graph = flat(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2)))
     log = run(mirror, fit_padding, module=graph)
