@@ -10,13 +10,13 @@ from sapool.recipes.inputs import (
     LARGEST_SIDE,
     Channels,
     ImageSize,
-    Section,
     Sides,
     check_statistics,
     positive,
     sides_of,
 )
 from sapool.recipes.network import NetworkRecipe
+from sapool.recipes.section import Section
 from sapool.recipes.settings import (
     MOST_EPOCHS,
     MOST_IMAGES,
@@ -101,9 +101,9 @@ class DetectionData(Section):
     @classmethod
     def _defaults(cls, value: object) -> object:
         """What isn't given is the data set's own."""
-        if not isinstance(value, dict) or value.get("name") not in _LAYOUTS:
+        if not isinstance(value, dict) or not isinstance(name := value.get("name"), str) or name not in _LAYOUTS:
             return value
-        return {**dict(zip(PLACES, _LAYOUTS[value["name"]], strict=True)), **value}
+        return {**dict(zip(PLACES, _LAYOUTS[name], strict=True)), **value}
 
     @field_validator("std")
     @classmethod

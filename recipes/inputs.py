@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from sapool.ir.options import MOST_CHANNELS
+from sapool.recipes.section import Section
 
 LARGEST_SIDE = 2**13
 
@@ -19,12 +20,6 @@ GREY = (0.299, 0.587, 0.114)
 """What red, green and blue are worth in grey (ITU-R BT.601, as Pillow has it)."""
 
 _ALPHA = 0.5  # mean and deviation of opacity: an opaque pixel becomes 1
-
-
-class Section(BaseModel):
-    """A part of a recipe: nothing unknown, nothing that changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Model(Section):
@@ -68,7 +63,7 @@ def size_text(size: int | Sides) -> str:
 
 def _read_channels(value: object) -> object:
     """Numbers of each channel; a single one is of all of them."""
-    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
 Channels = Annotated[tuple[float, ...], BeforeValidator(_read_channels), Field(min_length=1, max_length=MOST_CHANNELS)]

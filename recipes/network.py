@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from sapool.grammar import parse
 from sapool.ir.plan_file import EarlierPlan, from_json, is_plan_file, read_text
-from sapool.recipes.inputs import Model, Section, with_statistics
+from sapool.recipes.inputs import Model, with_statistics
+from sapool.recipes.section import Section
 
 
 class NetworkRecipe(Section):

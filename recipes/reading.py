@@ -11,20 +11,24 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sapool import recipes
-from sapool.errors import InputError, RecipeError, did_you_mean
+from sapool.digests import check_text
+from sapool.errors import InputError, RecipeError, brief, did_you_mean, first_line, some_of
 from sapool.grammar import parse
-from sapool.ir.plan_file import is_plan_file
+from sapool.ir.plan_file import SUFFIX, is_plan_file
 from sapool.recipes.detection import DetectionRecipe
 from sapool.recipes.settings import Recipe
 from sapool.recipes.spelling import setting_called, settings_of
 
 __all__ = ["AnyRecipe", "DetectionRecipe", "Recipe", "flat", "read_recipe", "schema", "to_toml"]
 
+_TOLD = 5  # of all that is wrong
+_DEEPEST = 32  # chain of recipes
+
 AnyRecipe = Recipe | DetectionRecipe
 """A recipe of either kind. One with a section `detector` trains a detector, others train a classifier."""
 
 
-def read_recipe(source: str, overrides: Sequence[str] = ()) -> AnyRecipe:
+def read_recipe(source: str, overrides: Sequence[str] = (), *, of_run: bool = False) -> AnyRecipe:
     """Reads a recipe and applies overrides such as `train.epochs=5`.
 
     A recipe that says `extends = "NAME"` (a shipped recipe) or `extends = "FILE.toml"` (beside it) takes that one's
@@ -33,19 +37,31 @@ def read_recipe(source: str, overrides: Sequence[str] = ()) -> AnyRecipe:
     Args:
         source: the path of a TOML file, or the name of a shipped recipe.
         overrides: `key=value`, dots between a section and its setting; values as in TOML, bare words as strings.
+        of_run: whether it is a run's own, which is data of somebody's and gets no other file opened.
 
     Raises:
         RecipeError: no such recipe, not TOML, an unknown setting, or a value that can't be used.
     """
-    data = _load(source, ())
+    data = _load(source, (), of_run=of_run)
     for override in overrides:
         _apply(data, override)
+    for name in ("title", "notes"):  # ours
+        if name in data:
+            hint = " A recipe is called as its file is." if name == "title" else ""
+            raise RecipeError(f"{source}: unknown setting '{name}'.{hint}")
     kind = DetectionRecipe if "detector" in data else Recipe
     notes = _fitted_warmup(data, overrides)
     try:
         return kind.model_validate({**data, "title": Path(source).stem, "notes": notes})
     except ValidationError as error:
-        raise RecipeError(f"{source}: " + "; ".join(_explain(problem, kind) for problem in error.errors())) from None
+        raise RecipeError(f"{source}: {explained(error, kind)}") from None
+
+
+def explained(error: ValidationError, kind: type[BaseModel]) -> str:
+    """What pydantic found wrong in a kind of recipe, in sentences: the first few, and how many more."""
+    problems = error.errors(include_url=False)
+    told = [_explain(problem, kind) for problem in problems[:_TOLD]]
+    return some_of([*told, *([""] * (len(problems) - len(told)))], _TOLD)
 
 
 def to_toml(recipe: AnyRecipe) -> str:
@@ -105,20 +121,26 @@ def _schema(kind: type[BaseModel], data: str) -> dict[str, Any]:
     return made
 
 
-def _load(source: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
+def _load(source: str, extended_by: tuple[str, ...], *, of_run: bool = False) -> dict[str, Any]:
     """A recipe's settings with those of what it extends under them."""
     is_path = source.endswith(".toml") or "/" in source
-    name = str(Path(source).resolve()) if is_path else source
+    try:
+        name = str(Path(source).resolve()) if is_path else source
+    except (OSError, RuntimeError, ValueError):  # links in a circle; NUL
+        raise RecipeError(f"the recipe {source} can't be read: no file can be reached by that name") from None
+    if len(extended_by) == _DEEPEST:
+        raise RecipeError(f"{extended_by[0]}: more than {_DEEPEST} recipes extend each other")
     if name in extended_by:
         raise RecipeError(f"{source} extends itself: {' -> '.join([*extended_by, name])}")
     if not is_path and source not in recipes.names():
         is_path = Path(source).is_dir()  # which isn't read either
         _check_no_architecture(source)
     data = _parse(_read(source) if is_path else recipes.text(source), source)
-    network = data.get("architecture")
+    network, base = data.get("architecture"), data.pop("extends", None)
+    if of_run and (base not in (None, *recipes.names()) or str(network).endswith(SUFFIX)):
+        raise RecipeError(f"{source} is a run's recipe, which is whole: it can't take anything from another file")
     if is_path and isinstance(network, str) and is_plan_file(network):  # beside the recipe
         data["architecture"] = str(Path(source).parent / Path(network).expanduser())
-    base = data.pop("extends", None)
     if base is None:
         return data
     if not isinstance(base, str):
@@ -168,23 +190,27 @@ def _read(path: str) -> str:
             f"data.root={path}"
         )
     try:
-        return Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_bytes().decode("utf-8")
     except OSError as error:
         raise RecipeError(f"the recipe {path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise RecipeError(f"the recipe {path} isn't text") from None
+    except ValueError:
+        raise RecipeError(f"the recipe {path} can't be read: no file has such a name") from None
+    check_text(text, path)  # a run's has a digest
+    return text
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{source} isn't TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, too; nesting without end
+        raise RecipeError(f"{source} isn't TOML: {first_line(error)}") from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+    if not equals or not re.fullmatch(r"\w+(\.\w+)?", key) or "\n" in override or "\r" in override:
         raise RecipeError(f"the override '{override}' isn't of the form key=value, for instance train.epochs=5")
     *sections, name = key.split(".")
     for section in sections:
@@ -198,7 +224,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
 def _fitted_warmup(data: dict[str, Any], overrides: Sequence[str]) -> tuple[str, ...]:
     """Shortens a recipe's warm-up where an override leaves it no room that didn't speak of it; says so."""
     given = {override.partition("=")[0] for override in overrides}
-    epochs, schedule = data.get("train", {}).get("epochs"), data.get("schedule", {})
+    train, schedule = data.get("train"), data.get("schedule", {})
+    epochs = train.get("epochs") if isinstance(train, dict) else None
     warmup = schedule.get("warmup_epochs", 0) if isinstance(schedule, dict) else 0
     if "train.epochs" not in given or "schedule.warmup_epochs" in given or type(epochs) is not int:
         return ()
@@ -212,30 +239,34 @@ def _fitted_warmup(data: dict[str, Any], overrides: Sequence[str]) -> tuple[str,
 
 
 def _value(text: str) -> Any:
+    """One value of TOML; text where it is none, such as words, and what has a comment behind it."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        alone, first = (tomllib.loads(f"value = [{text}{end}]")["value"] for end in ("", "\n"))
+    except (ValueError, RecursionError):
         return text
+    return alone[0] if len(alone) == 1 and repr(alone) == repr(first) else text  # NaN isn't equal to itself
 
 
 def _explain(problem: Any, kind: type[BaseModel]) -> str:
     """One sentence for one of pydantic's errors about a kind of recipe."""
     place = [str(part) for part in problem["loc"]]
-    name = ".".join(place)
+    name = ".".join(place)[:200]
     if problem["type"] == "extra_forbidden":
-        return f"unknown setting '{name}'." + _nearest_setting(place, kind)
+        return f"unknown setting {brief(name)}." + _nearest_setting(place, kind)
     if problem["type"] == "missing":
         return f"the setting '{name}' is missing"
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
-        return f"{name}: {cause}"
+        return f"{name}: {cause}" if name else str(cause)
     said = re.sub(r"^Input should be |, unable to parse.*", "", str(cause or problem["msg"]))
     if cause is None and said != problem["msg"]:
         said = f"expected {said}"
     where = f"{name}: " if name else ""
     # An error about a whole section would print all of it.
-    shown = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
-    return f"{where}{said[0].lower()}{said[1:]}{shown}"
+    given = problem["input"]
+    told = isinstance(given, dict) or (cause is not None and isinstance(given, str) and brief(given) in said)
+    given = list(given) if isinstance(given, tuple) else given
+    return f"{where}{said[0].lower()}{said[1:]}" + ("" if told else f", not {brief(given)}")
 
 
 def _nearest_setting(place: list[str], kind: type[BaseModel]) -> str:

@@ -13,13 +13,13 @@ from sapool.catalogue.diagnostics import CODES, check_codes
 from sapool.recipes.inputs import (
     Channels,
     ImageSize,
-    Section,
     Sides,
     check_statistics,
     positive,
     sides_of,
 )
 from sapool.recipes.network import NetworkRecipe
+from sapool.recipes.section import Section
 
 
 def _absolute(value: str | None) -> str | None:
@@ -74,9 +74,9 @@ class Data(Section):
     @classmethod
     def _defaults(cls, value: Any) -> Any:
         """What isn't given is the data set's own."""
-        if not isinstance(value, dict) or value.get("name") not in DATA_SETS:
+        if not isinstance(value, dict) or not isinstance(name := value.get("name"), str) or name not in DATA_SETS:
             return value
-        own = DATA_SETS[value["name"]]
+        own = DATA_SETS[name]
         names = ("augment", "flip", "mean", "std", "crop_ratio")
         given = {"image_size": own.size, **{name: getattr(own, name) for name in names}}
         return {**given, **value}
@@ -139,6 +139,7 @@ def _which_devices(value: object) -> object:
     if isinstance(value, str) and re.fullmatch(r"\d+(,\d+)+", value):
         value = [int(number) for number in value.split(",")]
     if isinstance(value, (list, tuple)):
+        value = tuple(value)
         possible = all(type(number) is int and number >= 0 for number in value) and 0 < len(value) == len(set(value))
     else:
         possible = type(value) is int and 0 < value <= MOST_PROCESSES

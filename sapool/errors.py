@@ -10,9 +10,67 @@ import difflib
 from collections.abc import Iterable
 from importlib.util import find_spec
 
+LONGEST = 1500
+"""Characters of a message; what is longer is cut."""
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """Text that a terminal or a page shows as it is: control characters, bidirectional overrides and the like escaped.
+
+    Names come from files, and could otherwise move the cursor, hide what stands beside them, or pass for our own lines.
+
+    Args:
+        text: what is to be shown.
+        lines: whether its line ends are ours.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or (lines and c == "\n") else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def brief(value: object, length: int = 80) -> str:
+    """How a value is written, visibly, and cut where it is long."""
+    try:
+        text = visible(repr(value))
+    except (ValueError, RecursionError):  # numbers of thousands of digits; what is nested too deep
+        return f"a {type(value).__name__} too large to be shown"
+    return text if len(text) <= length else f"{text[: length // 2]}... ({len(text):,} characters)"
+
+
+def some_of(parts: Iterable[str], most: int = 5, separator: str = "; ") -> str:
+    """The first few of many things that are to be said, and how many more there are."""
+    parts = list(parts)
+    more = f"{separator}and {len(parts) - most:,} more" if len(parts) > most else ""
+    return separator.join(parts[:most]) + more
+
+
+def _message(text: str, *, lines: bool) -> str:
+    shown = visible(text, lines=lines)
+    cut = len(shown) - LONGEST
+    return shown if lines or cut <= 0 else f"{shown[:LONGEST]}... ({cut:,} more characters)"
+
 
 class InputError(ValueError):
-    """The input is wrong. The message is one or a few whole sentences, fit to be shown as it is."""
+    """The input is wrong. The message is one or a few whole sentences, fit to be shown as it is.
+
+    Attributes:
+        lines: whether line ends in the message are ours; elsewhere they came with a name, and are escaped.
+        given: the message as it came; of an error in a worker of torch's that is a traceback.
+    """
+
+    lines = False
+
+    def __init__(self, message: str = "") -> None:
+        self.given = str(message)
+        super().__init__(_message(str(message), lines=self.lines))
+
+
+class DiagnosedError(InputError):
+    """Diagnostics that were to be errors, a paragraph each."""
+
+    lines = True
 
 
 class RecipeError(InputError):
@@ -21,6 +79,10 @@ class RecipeError(InputError):
 
 class WeightsError(InputError):
     """A file of weights is unreadable, or doesn't belong to the model."""
+
+
+class NoDigestWarning(UserWarning):
+    """A file of ours has no digest to check it by: it was edited, or an earlier version wrote it."""
 
 
 class MissingExtraError(InputError, ImportError):
@@ -54,6 +116,9 @@ def first_line(error: BaseException) -> str:
 class WorkError(RuntimeError):
     """The work failed though the input was right. The message is fit to be shown as it is; the exit code is 1."""
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_message(str(message), lines=False))
+
 
 class ArchitectureError(InputError):
     """An architecture string that isn't of the language.
@@ -66,16 +131,18 @@ class ArchitectureError(InputError):
         suggestion: the nearest valid spelling, or None where there is none near enough.
     """
 
+    lines = True
+
     def __init__(
         self, text: str, start: int, end: int, problem: str, *, expected: str = "", suggestion: str | None = None
     ) -> None:
         self.text, self.start, self.end = text, start, end
         self.problem, self.expected, self.suggestion = problem, expected, suggestion
-        lines = [problem, *_caret(text, start, end)]
+        lines = [visible(problem), *_caret(text, start, end)]
         if expected:
-            lines.append(f"expected {expected}")
+            lines.append(f"expected {visible(expected)}")
         if suggestion is not None:
-            lines.append(f"nearest valid spelling: {suggestion}")
+            lines.append(f"nearest valid spelling: {visible(suggestion)}")
         super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[object, ...]:

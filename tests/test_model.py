@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torchvision import models
 
@@ -305,3 +306,9 @@ def test_identity_law(text: str, builder: str, x: Tensor) -> None:
     pairs = zip(ours.named_parameters(), published.named_parameters(), strict=True)
     assert all(torch.equal(p.grad, q.grad) for (_, p), (_, q) in pairs)  # type: ignore[arg-type]
     assert all(torch.equal(a, b) for a, b in zip(ours.buffers(), published.buffers(), strict=True))
+
+
+def test_a_dynamic_network_in_fake_tensor_mode():
+    with FakeTensorMode():
+        model = sapool.compile("dyresnet18-gaussian_pool-1222", image_size=64, num_classes=3)
+        assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 3)

@@ -298,3 +298,11 @@ def test_a_network_of_ones_own_on_the_command_line(
     ):
         assert main(["compile", *words]) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ['q"x', "q'x", "q\\x", "q\nx"])
+def test_names_that_code_cannot_be_written_with(name):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU())
+    net.add_module(name, nn.Conv2d(4, 4, 3, 2, 1))
+    with pytest.raises(InputError, match="a name that code can't be written with"):
+        sapool.compile("lip-2", backbone=net, features_only=True)

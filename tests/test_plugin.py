@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sapool.digests import read_json
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -73,7 +75,7 @@ def test_it_trains_and_draws(environment: Path, tmp_path: Path) -> None:
         "[train]\nepochs = 4\nbatch_size = 8\n"
     )
     sapoolc(environment, tmp_path, "train", "stripes.toml", "--run-dir", "run")
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = read_json(tmp_path / "run" / "summary.json")
     assert summary["test_accuracy"] > 0.9
     from PIL import Image  # noqa: PLC0415
 

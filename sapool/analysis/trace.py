@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from sapool.errors import InputError, first_line
+from sapool.errors import InputError, brief, first_line
 from sapool.poolings import Pooling
 from sapool.poolings.dynamic import DynamicConv2d
 
@@ -82,6 +82,7 @@ def trace(module: nn.Module, name: str = "") -> fx.GraphModule:
         InputError: the forward can't be traced; names the module that stops it.
     """
     name = name or type(module).__name__
+    _check_names(module, name)
     leaves, functions = _marked_by_timm()
     if any(isinstance(child, StochasticDepth) and child.p > 0 for child in module.modules()):
         leaves = (*leaves, StochasticDepth)  # known to differ; others are found out
@@ -102,6 +103,17 @@ def trace(module: nn.Module, name: str = "") -> fx.GraphModule:
                 f"(at {differing.name}), and a graph has one forward; move that into a module of its own"
             )
         leaves = (*leaves, owner)
+
+
+def _check_names(module: nn.Module, name: str) -> None:
+    """Refuses names that would end the text which torch.fx puts them into, in the code that it makes of a graph."""
+    parts = (*module.named_modules(), *module.named_parameters(), *module.named_buffers())
+    odd = [path for path, _ in parts if not path.isprintable() or any(mark in path for mark in "\"'\\")]
+    if odd:
+        raise InputError(
+            f"{name} can't be traced by torch.fx: its part {brief(odd[0])} has a name that code can't be written with; "
+            "use letters, digits and _"
+        )
 
 
 def _forget_constants(module: nn.Module) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from sapool.boxes import digits
+from sapool.boxes.annotations import Annotations, read_annotations
 from sapool.catalogue.data_sets import default_root
-from sapool.errors import InputError, did_you_mean
+from sapool.errors import InputError, did_you_mean, some_of
 from sapool.recipes.detection import PUBLISHED_CLASSES, DetectionData
 from sapool.runs.images import check_image
 
-_LISTS = ("images", "annotations", "categories")
 READERS = 8
 
 
@@ -67,7 +65,7 @@ def find_dataset(data: DetectionData, *, present: bool = True) -> BoxDataset:
     val = AnnotatedImages(root / data.val_annotations, root / data.val_images)
     if not present and data.name == "coco" and not train.annotations.exists():
         return BoxDataset(root, train, val, _chosen(data, _coco(), "COCO"))
-    names = _categories(_read(train.annotations), train.annotations)
+    names = read_annotations(train.annotations).classes
     return BoxDataset(root, train, val, _chosen(data, names, str(train.annotations)))
 
 
@@ -79,15 +77,14 @@ def check_dataset(dataset: BoxDataset, batch_size: int) -> tuple[int, int]:
     """
     counts = []
     for part in (dataset.train, dataset.val):
-        content = _read(part.annotations)
+        content = read_annotations(part.annotations)
         for name in dataset.classes:
-            if name not in (names := _categories(content, part.annotations)):
+            if name not in content.classes:
                 raise InputError(
-                    f"data.classes: {part.annotations} has no category '{name}'." + did_you_mean(name, names)
+                    f"data.classes: {part.annotations} has no category '{name}'." + did_you_mean(name, content.classes)
                 )
-        used = _check_annotations(content, part.annotations, dataset.classes)
-        _check_images(content["images"], part)
-        counts.append(used if part is dataset.train else len(content["images"]))
+        _check_images(content, part)
+        counts.append(len(content.used(dataset.classes)) if part is dataset.train else len(content.images))
     if counts[0] < batch_size:
         raise InputError(
             f"{dataset.train.annotations}: {counts[0]} images with boxes of these classes don't fill a batch of "
@@ -109,68 +106,14 @@ def _chosen(data: DetectionData, names: Sequence[str], where: str) -> tuple[str,
             raise InputError(
                 f"data.classes: {where} has no category '{name}'."
                 + did_you_mean(name, names)
-                + f" It has: {', '.join(names)}."
+                + f" It has: {some_of(names, 20, ', ')}."
             )
     # mmdet numbers classes in the order of the file, whatever the order in which they are named.
     return tuple(name for name in names if name in wanted)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"the annotations {path} can't be read: {error.strerror}; data.root and data.train_annotations, "
-            "data.val_annotations say where they are"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"the annotations {path} aren't COCO's: they aren't JSON ({error})") from None
-    missing = [name for name in _LISTS if not isinstance(content, dict) or not isinstance(content.get(name), list)]
-    if missing:
-        raise InputError(
-            f"the annotations {path} aren't COCO's: expected an object with the lists {', '.join(_LISTS)}, and "
-            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-        )
-    return dict(content)
-
-
-def _categories(content: dict[str, Any], path: Path) -> list[str]:
-    try:
-        names = [str(category["name"]) for category in content["categories"] if "id" in category]
-    except (TypeError, KeyError):
-        names = []
-    if not names:
-        raise InputError(f"the annotations {path} aren't COCO's: their categories have no id and name")
-    return names
-
-
-def _check_annotations(content: dict[str, Any], path: Path, classes: Sequence[str]) -> int:
-    """How many images have boxes of the classes."""
-    categories = {category["id"]: category["name"] for category in content["categories"]}
-    try:
-        images = {
-            image["id"] for image in content["images"] if image["file_name"] and image["width"] and image["height"]
-        }
-    except (TypeError, KeyError) as error:
-        raise InputError(f"the annotations {path} aren't COCO's: an image without {error}") from None
-    used = set()
-    for number, entry in enumerate(content["annotations"]):
-        try:
-            image, category, box = entry["image_id"], entry["category_id"], [float(x) for x in entry["bbox"]]
-        except (TypeError, KeyError, ValueError) as error:
-            raise InputError(f"the annotations {path} aren't COCO's: annotation {number} without {error}") from None
-        if image not in images or category not in categories or len(box) != 4:
-            raise InputError(
-                f"the annotations {path} don't fit together: annotation {number} has image_id {image}, category_id "
-                f"{category} and bbox {box}; expected an image and a category of the file, and x, y, width, height"
-            )
-        if categories[category] in classes:
-            used.add(image)
-    return len(used)
-
-
-def _check_images(images: Sequence[dict[str, Any]], part: AnnotatedImages) -> None:
+def _check_images(content: Annotations, part: AnnotatedImages) -> None:
     # Only their heads and ends are read, unless an end is odd.
     with ThreadPoolExecutor(READERS) as pool:
-        for _ in pool.map(check_image, (part.images / image["file_name"] for image in images)):
+        for _ in pool.map(check_image, (part.images / image.file_name for image in content.images)):
             pass

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sapool.errors import visible
 from sapool.runs.results import Predictions, Table
 
 
@@ -45,7 +46,7 @@ class Detections(Predictions):
             for box in boxes
         )
         table = Table(("image", "class", "score", "left", "top", "right", "bottom"), rows)
-        drawn = f"drawn in {self.folder}, boxes with a score of at least {self.threshold:g}"
+        drawn = f"drawn in {visible(str(self.folder))}, boxes with a score of at least {self.threshold:g}"
         return (table,) if self.folder is None else (table, drawn)
 
     def as_data(self) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from sapool.classify.data.module import DataModule
 from sapool.classify.data.samples import Batch
+from sapool.errors import visible
 from sapool.model import CompiledModel
 from sapool.recipes.settings import Recipe
 from sapool.runs.confusion import draw_confusion
@@ -60,7 +61,7 @@ class ClassifierEvaluation(Evaluation):
         return (
             Table(("result", "value"), whole),
             Table(("class", "accuracy"), classes, f"per class, epoch chosen on {self.chosen_on}"),
-            f"confusion matrix in {self.plot}",
+            f"confusion matrix in {visible(self.plot)}",
         )
 
 

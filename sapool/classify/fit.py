@@ -25,6 +25,7 @@ from sapool.classify.module import SELECTION_NAMES, Classification, build_model
 from sapool.classify.published import PRACTICE, compare_with_published
 from sapool.cost.comparison import Comparison, compare
 from sapool.diagnostics import diagnose, unacknowledged
+from sapool.errors import visible
 from sapool.model import CompiledModel, pools_of
 from sapool.model_file import save
 from sapool.recipes.settings import Recipe
@@ -125,7 +126,7 @@ def _announce(recipe: Recipe, path: Path, model: CompiledModel, cost: Comparison
     if model.transfer is not None:
         progress.started(f"weights: {model.transfer}")
     parameters = sum(p.numel() for p in model.parameters())
-    progress.started(f"{recipe.architecture}: {parameters:,} parameters; run in {path}")
+    progress.started(f"{recipe.architecture}: {parameters:,} parameters; run in {visible(str(path))}")
     if recipe.select == "test":
         progress.started("select = test: epochs are chosen on the test set, so its accuracy flatters")
     progress.diagnosed(unacknowledged(diagnose(model, cost), recipe.acknowledge))

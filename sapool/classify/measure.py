@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torchmetrics.classification import MulticlassAccuracy
 
 from sapool.catalogue.backbones import PUBLISHED
@@ -20,6 +21,7 @@ from sapool.ir.architecture import Architecture
 from sapool.model import CompiledModel
 from sapool.model_file import load
 from sapool.recipes.inputs import Sides, size_text
+from sapool.recipes.reading import explained
 from sapool.recipes.settings import Recipe
 from sapool.runs.results import Result, Table
 from sapool.weights.authors import is_reference
@@ -200,8 +202,8 @@ def _recipe(
                 "train": {"batch_size": batch_size},
             }
         )
-    except ValueError as error:  # pydantic's: told in full, for there is no recipe to point to
-        raise InputError(str(error)) from None
+    except ValidationError as error:
+        raise InputError(explained(error, Recipe)) from None
 
 
 def _whole(recipe: Recipe, classes: int, weights: str) -> CompiledModel:

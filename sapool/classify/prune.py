@@ -9,7 +9,7 @@ from typing import Any
 
 from sapool.classify.fit import fit
 from sapool.classify.run import open_run
-from sapool.errors import RecipeError
+from sapool.errors import RecipeError, visible
 from sapool.model_file import save
 from sapool.prune.search import Pruned, prune
 from sapool.prune.selection import Importance
@@ -41,7 +41,7 @@ class Pruning(Result):
             (label, f"{before[name]:,}", f"{after[name]:,}", f"{after[name] / max(before[name], 1):.2f}x")
             for name, label in names.items()
         )
-        return Table(("total", "before", "after", "ratio"), rows), f"pruned model in {self.file}"
+        return Table(("total", "before", "after", "ratio"), rows), f"pruned model in {visible(str(self.file))}"
 
     def as_data(self) -> dict[str, Any]:
         pruned = self.pruned

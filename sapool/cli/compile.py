@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sapool.cli.modules import add_module_options
 from sapool.cli.options import add_model_options, add_pass_option, assumptions, given_flags, opened
-from sapool.errors import InputError
+from sapool.errors import DiagnosedError, InputError, visible
 from sapool.weights.atomic import check_writable
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     cost = compare(model, assumed)
     diagnostics = unacknowledged(diagnose(model, cost), options.acknowledge)
     if diagnostics and options.strict:
-        raise InputError("\n".join(map(str, diagnostics)))
+        raise DiagnosedError("\n".join(map(str, diagnostics)))
     if written is not None:
         FORMATS.load(written.name)(model, options.output)
     parts, limit = parts_of(model, model.plan), budget
@@ -144,7 +144,7 @@ def _write_config(recipe: DetectionRecipe, options: argparse.Namespace) -> int:
     bound, out = bind_recipe(recipe), console()
     show_report(out, bound.report())
     bound.write(options.output)
-    out.print(f"config in {options.output}", markup=False)
+    out.print(f"config in {visible(options.output)}", markup=False)
     return 0
 
 

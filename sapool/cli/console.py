@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from sapool.errors import visible
 from sapool.runs.results import Table
 
 Cell = str | Text
@@ -22,7 +24,10 @@ _NARROWEST = 12
 
 
 class _Output(Console):
-    """A console that leaves a closed pipe to the command line, which ends quietly."""
+    """A console that escapes what would steer a terminal, and leaves a closed pipe to the command line."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(visible(o, lines=True) if isinstance(o, str) else o for o in objects), **options)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -50,7 +55,7 @@ def show_table(
         title: above it.
         spare: columns that can be left out, those first that are missed least; a line says which were.
     """
-    lines = [[cell if isinstance(cell, Text) else Text(str(cell)) for cell in row] for row in rows]
+    lines = [[_cell(cell) for cell in row] for row in rows]
     kept = list(range(len(columns)))
     natural = [max(cell_len(name), *(line[i].cell_len for line in lines), 0) for i, name in enumerate(columns)]
     absent = []
@@ -68,7 +73,7 @@ def show_table(
     for line in lines:
         grid.add_row(*(line[i] for i in kept))
     if title:
-        out.print(title, style=None if plain else "bold", markup=False)
+        out.print(visible(title), style=None if plain else "bold", markup=False)
     # Where even folding isn't enough, the terminal breaks lines.
     fitted, out.width = out.width, max(out.width, sum(widths) + _GAP * (len(widths) - 1))
     out.print(grid, crop=False)
@@ -76,6 +81,12 @@ def show_table(
     if absent:
         left = columns_in_order(columns, absent)
         out.print(f"(no room for: {', '.join(left)})", style="dim", markup=False)
+
+
+def _cell(cell: Cell) -> Text:
+    if isinstance(cell, Text):
+        return Text(visible(cell.plain), cell.style)
+    return Text(visible(str(cell)))
 
 
 def columns_in_order(columns: Sequence[str], some: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from types import MappingProxyType
 
-from sapool.errors import InputError, did_you_mean
+from sapool.errors import InputError, did_you_mean, visible
 
 SUMMARY = "list what there is"
 
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
     for row in [columns, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print("  ".join(visible(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
 

@@ -10,14 +10,16 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, cast
 
 from sapool.cli.list import LISTS
-from sapool.errors import InputError, WorkError, did_you_mean
+from sapool.errors import InputError, NoDigestWarning, WorkError, did_you_mean, visible
 from sapool.runs.process.signals import ending_at_once
 
 EPILOG = """\
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _options(arguments)
     try:
-        with ending_at_once():
+        with ending_at_once(), _notes():
             code = int(options.command(options))
         sys.stdout.flush()
         return code
@@ -81,6 +83,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(options, KeyboardInterrupt("interrupted"), 130)
     except Exception as error:
         return _fail(options, error, 1)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Meanwhile files without a digest are told in a line, as a person reads it."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, NoDigestWarning):
+            print(f"note: {visible(str(message))}", file=sys.stderr)
+        else:
+            before(message, category, *place)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.simplefilter("default", NoDigestWarning)
+        yield
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -143,7 +162,7 @@ class _Parser(argparse.ArgumentParser):
         if "invalid choice" in message and len(words) > 1:
             message += "." + did_you_mean(words[1], [*COMMANDS, *LISTS])
         usage = self.format_usage()
-        self.exit(2, f"{usage if usage.count(chr(10)) <= _SHORT else ''}sapoolc: {message}\n")
+        self.exit(2, f"{usage if usage.count(chr(10)) <= _SHORT else ''}sapoolc: {visible(message)}\n")
 
 
 class _Version(argparse.Action):
@@ -161,5 +180,6 @@ def _fail(options: argparse.Namespace, error: BaseException, code: int) -> int:
     explained = isinstance(error, (InputError, WorkError, KeyboardInterrupt))
     kind = "" if explained else f"{type(error).__name__}: "
     hint = "" if explained else "\n(--debug shows where)"
-    print(f"sapoolc: {kind}{error}{hint}", file=sys.stderr)
+    said = str(error) if explained else visible(str(error))
+    print(f"sapoolc: {kind}{said}{hint}", file=sys.stderr)
     return code

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from sapool.catalogue.builders import published
 from sapool.detect.binding.literal import is_data
-from sapool.errors import InputError, WeightsError, did_you_mean
+from sapool.errors import InputError, WeightsError, brief, did_you_mean
 from sapool.ir.plan import Plan
 from sapool.runs.folder import recipe_of
 from sapool.weights.authors import in_our_names
-from sapool.weights.files import read_checkpoint, state_dict_in
+from sapool.weights.files import checked, read_checkpoint, state_dict_in
 
+_LONGEST_NAME = 4096
 SCHEMES = ("https://", "http://")
 
 BEST = "coco/bbox_mAP"
@@ -128,8 +129,8 @@ def _fetched(source: str) -> Path:
 def last_of(path: Path) -> Path | None:
     """The checkpoint to go on from in a run's folder, or None where nothing was saved yet."""
     pointer = path / POINTER
-    named = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
-    if named and (path / Path(named).name).is_file():
+    named = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else ""
+    if 0 < len(named) < _LONGEST_NAME and "\0" not in named and (path / Path(named).name).is_file():
         return path / Path(named).name
     # A process killed between the checkpoint and the pointer leaves the pointer behind, or empty.
     found = epochs_in(path)
@@ -178,10 +179,13 @@ def read_run_checkpoint(path: Path, architecture: str) -> dict[str, Any]:
     Raises:
         WeightsError: it can't be read, is of another architecture, or carries code.
     """
-    content = read_checkpoint(path)
+    content = read_checkpoint(path, ours=True)
     meta = content.get("meta")
     if not isinstance(content.get("state_dict"), dict) or not isinstance(meta, dict):
         raise WeightsError(f"{path} isn't a checkpoint of mmengine; nothing was changed")
+    if type(epoch := meta.get("epoch")) is not int or epoch < 0 or type(meta.get("iter")) is not int:
+        raise WeightsError(f"{path} isn't a checkpoint of mmengine: its epoch is {brief(epoch)}; nothing was changed")
+    checked(content["state_dict"], path)
     config = meta.get("cfg", "")
     if not isinstance(config, str) or not is_data(config) or not is_data(meta.get("config", "")):
         raise WeightsError(f"{path} isn't loaded: the config in it holds code; nothing was changed")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
+from sapool.digests import add_to_archive
 from sapool.errors import InputError
 from sapool.runs.failures import unwritable
 from sapool.weights.atomic import replacing
@@ -29,6 +30,8 @@ class WholeFileBackend(LocalBackend):  # type: ignore[misc]
         try:
             with replacing(filepath) as temporary:
                 temporary.write_bytes(obj)
+                if str(filepath).endswith(".pth"):
+                    add_to_archive(temporary)
         except InputError as error:
             raise unwritable(filepath, error) from None
 

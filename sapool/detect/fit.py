@@ -25,7 +25,7 @@ from sapool.detect.binding.config import BoundConfig, bind, smoke_test, write_co
 from sapool.detect.checkpoints import BEST, epochs_in, last_of, read_run_checkpoint
 from sapool.detect.engine import EpochHook, make_runner, quiet_mmengine
 from sapool.detect.training.hooks import StopHook
-from sapool.errors import InputError, WeightsError
+from sapool.errors import InputError, WeightsError, visible
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.folder import RunFolder, is_main
 from sapool.runs.networks import compile_network
@@ -139,7 +139,7 @@ def _opening(
     return (
         f"{recipe.architecture} in {Path(recipe.detector.base).stem}: {describe(bound)}\n"
         f"{recipe.data.name}: {images[0]:,} training images, {images[1]:,} validation images, "
-        f"{len(dataset.classes)} classes; run in {path}"
+        f"{len(dataset.classes)} classes; run in {visible(str(path))}"
     )
 
 
@@ -152,7 +152,7 @@ def describe(bound: BoundConfig) -> str:
 
 def _sentence(error: InputError) -> str:
     """What an error says. From a worker it arrives as a traceback in a string, with the sentence behind its name."""
-    return str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()
+    return error.given.rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()
 
 
 def _finish(

@@ -24,6 +24,7 @@ from sapool.runs.outputs import file_names, make_folder
 from sapool.runs.progress import Progress
 from sapool.runs.protocol import Images, Run, as_names
 from sapool.runs.results import Heatmaps
+from sapool.weights.files import misfits
 
 
 class DetectorRun(Run[DetectionRecipe, Any]):
@@ -72,9 +73,7 @@ def open_run(path: Path, recipe: DetectionRecipe) -> DetectorRun:
 def _load_into(model: nn.Module, path: Path, recipe: DetectionRecipe) -> int:
     """Loads a checkpoint of a run; returns its epoch, from 1."""
     content = read_run_checkpoint(path, recipe.architecture)
-    try:
-        model.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} doesn't fit the detector that the run's recipe describes: {reason}") from None
+    if odd := misfits(model.state_dict(), content["state_dict"]):
+        raise WeightsError(f"{path} doesn't fit the detector that the run's recipe describes: {odd}")
+    model.load_state_dict(content["state_dict"])
     return int(content["meta"]["epoch"])

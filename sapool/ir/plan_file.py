@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sapool.digests import KEY, check_text, remark
 from sapool.errors import InputError
 from sapool.ir.options import Dialect
 from sapool.ir.plan import FORMAT, Plan
@@ -37,17 +38,22 @@ def is_plan_file(text: str) -> bool:
 
 
 def read_text(path: str | Path) -> str:
-    """A file's text.
+    """A file's text, its digest checked.
 
     Raises:
-        InputError: it can't be read, or isn't text.
+        InputError: it can't be read, isn't text, or is damaged.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_bytes().decode("utf-8")
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} isn't a plan: it isn't text") from None
+    except ValueError:
+        raise InputError(f"{path} can't be read: no file has such a name") from None
+    if not check_text(text, path):
+        remark(path)
+    return text
 
 
 def from_json(text: str, source: str = "this") -> Plan | EarlierPlan:
@@ -58,9 +64,11 @@ def from_json(text: str, source: str = "this") -> Plan | EarlierPlan:
     """
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - plans are made more often than read
 
+    check_text(text, source)
     try:
         data = json.loads(text)
         name = data.pop("format")
+        data.pop(KEY, None)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         raise _no_plan(source) from None
     if name not in (FORMAT, EARLIER):

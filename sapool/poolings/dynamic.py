@@ -68,6 +68,7 @@ class DynamicConv2d(nn.Module):
     @classmethod
     def like(cls, conv: nn.Conv2d) -> DynamicConv2d:
         """A dynamic convolution of `conv`'s shape, device and dtype, with kernels of its own."""
+        device, dtype = conv.weight.device, conv.weight.dtype
         dynamic = cls(
             conv.in_channels,
             conv.out_channels,
@@ -78,7 +79,9 @@ class DynamicConv2d(nn.Module):
             groups=conv.groups,
             bias=conv.bias is not None,
         )
-        return dynamic.to(conv.weight.device, conv.weight.dtype)
+        if all(value.device == device and value.dtype == dtype for value in dynamic.parameters()):
+            return dynamic  # tensors of torch's FakeTensorMode can't be converted, and needn't be
+        return dynamic.to(device, dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Memory formats are of four dimensions: kernels are converted as more output channels.

@@ -31,6 +31,8 @@ def unwritable(path: str | Path, error: Exception) -> WorkError:
         error: the system's, or that of who wrote; it needn't tell that the disk is full.
     """
     folder = Path(path).parent
+    if not folder.is_dir():
+        return WorkError(f"{path} can't be written: the folder {folder} is gone, and what was saved in it; begin again")
     why = str(error)
     try:
         state = os.statvfs(folder)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sapool.digests import has_digest, remark, with_digest
 from sapool.errors import RecipeError
 from sapool.recipes.reading import AnyRecipe, flat, read_recipe, to_toml
 from sapool.runs.process.lock import LOCK, Lock, unusable
@@ -122,7 +123,7 @@ class RunFolder:
             if not self.resumed:
                 if before is not None:
                     before()
-                write_text(self.path / RECIPE, to_toml(recipe))
+                write_text(self.path / RECIPE, with_digest(to_toml(recipe)))
         finally:
             if not self._lock.kept:
                 self._lock.release()
@@ -194,7 +195,9 @@ def recipe_of(path: str | Path) -> AnyRecipe:
         inside = sorted(Path(path).glob(f"*/{RECIPE}"), key=lambda found: found.stat().st_mtime)
         hint = f"; the last of those in it is {inside[-1].parent}" if inside else ""
         raise RecipeError(f"{path} holds no run: there is no recipe.toml in it{hint}")
-    return read_recipe(str(file)).model_copy(update={"title": Path(path).name})
+    if not has_digest(file):
+        remark(file)
+    return read_recipe(str(file), of_run=True).model_copy(update={"title": Path(path).name})
 
 
 def _check_same(given: AnyRecipe, path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from sapool.digests import json_with_digest
 from sapool.errors import InputError
 from sapool.weights.atomic import replacing, write_text
+
+_LONGEST = 230
 
 
 def make_folder(path: Path) -> None:
@@ -27,7 +30,7 @@ def make_folder(path: Path) -> None:
 
 def file_names(images: Sequence[str]) -> list[str]:
     """A PNG's name for each image; those of one name in different folders are told apart by a number."""
-    stems = [Path(image).stem for image in images]
+    stems = [_shortened(Path(image).stem) for image in images]
     names: list[str] = []
     for number, stem in enumerate(stems, start=1):
         name = stem if stems.count(stem) == 1 else f"{stem}-{number}"
@@ -37,12 +40,17 @@ def file_names(images: Sequence[str]) -> list[str]:
     return [f"{name}.png" for name in names]
 
 
+def _shortened(stem: str) -> str:
+    """A name that leaves room for a number and a suffix in the 255 bytes that names can have."""
+    return os.fsencode(stem)[:_LONGEST].decode("utf-8", "ignore") if len(os.fsencode(stem)) > _LONGEST else stem
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure as a whole PNG."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def save_json(content: Any, path: Path) -> None:
-    """Writes plain data as a whole JSON file."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+def save_json(content: dict[str, Any], path: Path) -> None:
+    """Writes plain data as a whole JSON file with its digest, for `sapool.digests.read_json`."""
+    write_text(path, json_with_digest(content))

@@ -9,6 +9,8 @@ from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
+from sapool.errors import visible
+
 if TYPE_CHECKING:
     from sapool.cost.comparison import Comparison
     from sapool.diagnostics import Diagnostic
@@ -133,7 +135,7 @@ class Heatmaps(Result):
     files: tuple[Path, ...]
 
     def report(self) -> tuple[Table | str, ...]:
-        return ("\n".join(map(str, self.files)),)
+        return ("\n".join(visible(str(file)) for file in self.files),)
 
     def as_data(self) -> list[str]:
         return [str(file) for file in self.files]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from sapool.cost.flops import costs, total
 from sapool.cost.memory import activation_memory
+from sapool.digests import read_json
 from sapool.errors import InputError
 from sapool.model import CompiledModel
 from sapool.recipes.inputs import Sides, size_text
@@ -150,7 +150,7 @@ def _read(folder: Path) -> ComparedRun:
     classifies = isinstance(recipe, Recipe)
     select: str = recipe.select if isinstance(recipe, Recipe) else "val"
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = read_json(folder / "summary.json")
         reached = float(summary["test_accuracy" if classifies else "bbox_mAP"])
         classes, epochs = int(summary["classes"]), summary.get("epochs")
     except FileNotFoundError:

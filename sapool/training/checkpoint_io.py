@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
+from sapool.digests import add_to_archive
 from sapool.errors import InputError
 from sapool.runs.failures import unwritable
 from sapool.weights.atomic import replacing
@@ -52,7 +53,8 @@ def _write(checkpoint: dict[str, Any], temporary: Path, path: str | Path) -> Non
     try:
         with temporary.open("wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
+        add_to_archive(temporary)
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
         # Asked now, while the half-written file still fills the disk: torch's error doesn't tell the system's reason.

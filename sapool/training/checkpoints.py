@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from torch import nn
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
 
 from sapool.errors import InputError, WeightsError
 from sapool.model import CompiledModel
 from sapool.recipes.network import NetworkRecipe
 from sapool.training.temperature import set_temperature, temperature_of
-from sapool.weights.files import read_checkpoint
+from sapool.weights.files import checked, misfits, read_checkpoint
 from sapool.weights.narrowing import Shapes
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -43,21 +44,55 @@ def read_run_checkpoint(path: Path, recipe: NetworkRecipe) -> dict[str, Any]:
         WeightsError: it can't be read, isn't a run's checkpoint, or is of another architecture.
     """
     try:
-        content = read_checkpoint(path)
+        content = read_checkpoint(path, ours=True)
     except WeightsError as error:
         other = BEST if path.name == LAST else LAST
         raise WeightsError(
             f"{error}. If {path.parent / other} is whole, copy it to {path.name}; nothing was changed"
         ) from None
-    own = content.get("sapool")
-    if not isinstance(own, dict) or own.get("format") != _FORMAT or "state_dict" not in content:
-        raise WeightsError(f"{path} isn't a checkpoint of a run of sapoolc train; nothing was changed")
-    if (own["architecture"], own["dialect"]) != (recipe.architecture, recipe.dialect):
+    try:
+        own = _Contents.model_validate(content).sapool
+        checked(content["state_dict"], path)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = f"{'.'.join(map(str, first['loc']))}: {first['msg'][0].lower()}{first['msg'][1:]}"
         raise WeightsError(
-            f"{path} is of {own['architecture']} ({own['dialect']} dialect), and the recipe of {recipe.architecture} "
+            f"{path} isn't a checkpoint of a run of sapoolc train ({where}); nothing was changed"
+        ) from None
+    if (own.architecture, own.dialect) != (recipe.architecture, recipe.dialect):
+        raise WeightsError(
+            f"{path} is of {own.architecture} ({own.dialect} dialect), and the recipe of {recipe.architecture} "
             f"({recipe.dialect} dialect); nothing was changed"
         )
     return content
+
+
+class _Mark(BaseModel):
+    """What a run adds, as `mark` makes it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+    format: Literal["sapool-run-1"]
+    architecture: str
+    dialect: str
+    classes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    temperature: Annotated[float, Field(gt=0)] | None
+    shapes: dict[str, list[Annotated[int, Field(ge=0, lt=2**40)]]] = Field(default_factory=dict)
+
+
+class _Contents(BaseModel):
+    """What of Lightning's checkpoint is used, by us and by what it restores from it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, arbitrary_types_allowed=True)
+
+    sapool: _Mark
+    epoch: Annotated[int, Field(ge=0)]
+    global_step: Annotated[int, Field(ge=0)]
+    state_dict: dict[str, Tensor]
+    optimizer_states: list[dict[str, Any]]
+    lr_schedulers: list[dict[str, Any]]
+    callbacks: dict[str, dict[str, Any]]
+    loops: dict[str, dict[str, Any]]
 
 
 def last_checkpoint(folder: Path, recipe: NetworkRecipe) -> dict[str, Any] | None:
@@ -102,9 +137,8 @@ def load_into(model: CompiledModel, content: dict[str, Any], path: Path) -> None
     narrow_like(model, content)
     prefix = "model."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} doesn't fit its architecture: {str(error).splitlines()[0]}") from None
+    if odd := misfits(model.state_dict(), weights):
+        raise WeightsError(f"{path} doesn't fit its architecture: {odd}")
+    model.load_state_dict(weights)
     if content["sapool"]["temperature"] is not None:
         set_temperature(model, content["sapool"]["temperature"])

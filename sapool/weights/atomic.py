@@ -14,6 +14,7 @@ from pathlib import Path
 from sapool.errors import InputError
 
 _unfinished: set[Path] = set()
+_LONGEST = 200
 
 
 @contextmanager
@@ -27,10 +28,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+        # Names can have 255 bytes, of which mkstemp wants some.
+        start = os.fsdecode(os.fsencode(f".{target.name}")[:_LONGEST])
+        suffix = target.suffix if len(os.fsencode(target.suffix)) < 32 else ""
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{start}.", suffix=suffix)
         os.close(handle)
     except OSError as error:
         raise InputError(f"{target} can't be written: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"{target} can't be written: no file has such a name") from None
     temporary = Path(name)
     _unfinished.add(temporary)
     try:

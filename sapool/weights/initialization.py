@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses import FakeTensor
 
 from sapool.catalogue.backbones import BACKBONES, OWN, is_mobilenet_v2
 from sapool.catalogue.builders import build
@@ -79,12 +80,12 @@ def initialize(model: fx.GraphModule, plan: Plan) -> None:
     code makes; where `dialect="paper"` is asked of a builder that starts otherwise, they start as published too.
 
     Args:
-        model: a rewritten network; nothing happens on the meta device.
+        model: a rewritten network; nothing happens where it has no data.
         plan: what was rewritten.
     """
     everything = plan.options.dialect == "paper" and plan.backbone not in BACKBONES
     chosen = list(model.modules() if everything else _added(model, plan))
-    if any(parameter.is_meta for parameter in model.parameters()):
+    if any(parameter.is_meta or isinstance(parameter, FakeTensor) for parameter in model.parameters()):
         return
     if any(isinstance(module, (nn.Conv2d, nn.Linear)) for module in chosen):
         start = _start_of(model, plan)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from sapool.errors import WeightsError
+from sapool.errors import WeightsError, some_of, visible
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Transfer:
         new = sorted({_group(key) for key in self.new})
         text = f"{len(self.transferred)} tensors transferred, {len(self.new)} new, {len(self.dropped)} dropped"
         if new:
-            text += f"; new: {', '.join(new)}"
+            text += f"; new: {some_of(new, separator=', ')}"
         if self.dropped:
-            text += "; dropped: " + ", ".join(f"{key} ({reason})" for key, reason in self.dropped)
-        return text
+            text += "; dropped: " + some_of([f"{key} ({reason})" for key, reason in self.dropped], separator=", ")
+        return visible(text)
 
 
 def _group(key: str) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 
 import sapool
 from sapool.classify.heatmap import grad_cam, sheet
+from sapool.digests import read_json
 from sapool.poolings.dynamic import KernelAttention
 from sapool.recipes.settings import Schedule
 from sapool.training import history
@@ -46,7 +47,7 @@ def test_select_on_test_is_labelled_everywhere(on_test, classifier_run):
     assert "epochs are chosen on the test set" in said
     assert "selected on test accuracy" in said
     assert re.search(r"test accuracy \(selected on test\)", said)
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = read_json(folder / "summary.json")
     assert summary["select"] == "test"
     assert "best on the test set itself" in summary["test_is"]
     assert summary["selected_on_test_accuracy"] == summary["test_accuracy"]
@@ -62,7 +63,7 @@ def test_select_on_test_is_labelled_everywhere(on_test, classifier_run):
 def test_evaluate_agrees_with_the_summary(classifier_run):
     out, _ = sapoolc("evaluate", classifier_run, "--json")
     content = json.loads(out)
-    assert content["top1"] == json.loads((classifier_run / "summary.json").read_text())["test_accuracy"]
+    assert content["top1"] == read_json(classifier_run / "summary.json")["test_accuracy"]
     confusion = np.array(content["confusion"])
     assert confusion.sum() == content["test_images"] == 360
     assert content["top1"] == pytest.approx(confusion.trace() / 360, abs=1e-6)

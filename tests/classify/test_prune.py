@@ -11,6 +11,7 @@ import torch
 import sapool
 from sapool.classify.module import build_model
 from sapool.classify.prune import prune_run
+from sapool.digests import read_json
 from sapool.errors import InputError, RecipeError
 from sapool.prune.search import _narrowed, _state
 from sapool.prune.selection import select
@@ -43,7 +44,7 @@ def test_a_run_is_pruned_and_trained_again(trained: Path) -> None:
     assert sum(p.numel() for p in pruned.parameters()) < 0.8 * sum(p.numel() for p in whole.parameters())
     # It began with the pruned model's weights, and no network that its text alone would give has them.
     assert sapool.load(trained / "pruned.pt").plan == pruned.plan
-    summary = json.loads((again / "summary.json").read_text())
+    summary = read_json(again / "summary.json")
     assert (summary["pruned"], summary["epochs"]) == (True, 1)
     opened = sapool.open_run(again)
     with torch.no_grad():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
+from sapool.digests import read_json
 from sapool.runs.progress import EpochTable
 from sapool.training import history
 from tests.classify.support import checkpoint, differences
@@ -29,7 +29,7 @@ def same(a: Path, b: Path) -> None:
             assert one[part], part
             assert differences(one[part], other[part], part) == []
         assert (one["epoch"], one["global_step"]) == (other["epoch"], other["global_step"])
-    (one, other) = (json.loads((f / "summary.json").read_text()) for f in (a, b))
+    (one, other) = (read_json(f / "summary.json") for f in (a, b))
     one.pop("training_seconds"), other.pop("training_seconds")
     assert one == other
     assert epochs(a) == epochs(b)

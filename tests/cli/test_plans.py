@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import sapool
+from sapool.digests import read_json
 from sapool.errors import InputError
 from sapool.recipes.reading import read_recipe
 from tests.commands import sapoolc
@@ -21,7 +22,7 @@ def file(tmp_path: Path) -> Path:
     """The plan of TEXT with local importance pooling, and no downsampling, at its third stage."""
     path = tmp_path / "plan.json"
     sapoolc("compile", TEXT, "--image-size", 64, "-o", path)
-    data = json.loads(path.read_text())
+    data = read_json(path)
     (site,) = (site for site in data["sites"] if site["name"] == "stage3")
     site["stride"] = 1
     site["pool"] |= {"kind": "lip", "attention": None}

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sapool.cli import doctor
+from sapool.digests import read_json
 from sapoolc import main
 from tests.detect.support import command, overrides
 
@@ -35,8 +36,8 @@ def test_a_run_that_has_learned_to_see_something(detection_data, tmp_path):
 def is_evaluated(learned: Path) -> None:
     out, _ = command("evaluate", learned)
     assert "AP at IoU 0.50" in out
-    content = json.loads((learned / "evaluation.json").read_text())
-    summary = json.loads((learned / "summary.json").read_text())
+    content = read_json(learned / "evaluation.json")
+    summary = read_json(learned / "summary.json")
     for name in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75"):
         assert content[name] == pytest.approx(summary[name], abs=2e-3)
     assert content["bbox_mAP_50"] > 0.2

@@ -67,7 +67,7 @@ def test_classes_keep_the_order_of_the_annotations(root):
         (lambda root: (root / "annotations/val.json").unlink(), "annotations/val.json can't be read: No such file"),
         (lambda root: (root / "annotations/train.json").write_text("{"), "aren't COCO's: they aren't JSON"),
         (lambda root: (root / "annotations/train.json").write_text("[]"), "expected an object with the lists images"),
-        (lambda root: (root / "annotations/val.json").write_text('{"images": []}'), "categories are missing"),
+        (lambda root: (root / "annotations/val.json").write_text('{"images": []}'), "the list annotations is missing"),
         (lambda root: (root / "train/0003.png").unlink(), "train/0003.png can't be read: No such file"),
         (lambda root: (root / "val/0001.png").write_bytes(b""), "val/0001.png isn't an image, or is empty"),
         (lambda root: os.truncate(root / "train/0002.png", 4000), "train/0002.png is damaged"),
@@ -84,16 +84,18 @@ def test_files(root, spoil, said):
     [
         (lambda content: content["annotations"][1].update(image_id=77), "annotation 1 has image_id 77"),
         (lambda content: content["annotations"][0].update(category_id=0), "category_id 0"),
-        (lambda content: content["annotations"][0].pop("bbox"), "annotation 0 without 'bbox'"),
-        (lambda content: content["annotations"][0].update(bbox=[1, 2, 3]), "expected an image and a category"),
-        (lambda content: content["images"][0].pop("file_name"), "an image without 'file_name'"),
-        (lambda content: content.update(categories=[]), "their categories have no id and name"),
+        (lambda content: content["annotations"][0].pop("bbox"), r"annotations\[0\] has no bbox"),
+        (lambda content: content["annotations"][0].update(bbox=[1, 2, 3]), r"annotations\[0\] has no bbox\.3"),
+        (lambda content: content["images"][0].pop("file_name"), r"images\[0\] has no file_name"),
+        (lambda content: content.update(categories=[]), "categories: list should have at least 1 item"),
+        (lambda content: content["annotations"][1].update(id=1), "two annotations have the id 1"),
+        (lambda content: content["categories"][1].update(name="0"), "two categories have the name '0'"),
         (lambda content: content["categories"].pop(), "has category_id|category_id 10"),
     ],
 )
 def test_annotations(root, spoil, said):
     content, write = edited(root)
-    content["annotations"].append({**content["annotations"][0], "category_id": 10})
+    content["annotations"].append({**content["annotations"][0], "id": 99_999, "category_id": 10})
     spoil(content)
     write()
     with pytest.raises(InputError, match=said):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import re
@@ -17,6 +16,7 @@ import pytest
 import torch
 
 from sapool.detect.checkpoints import last_of, read_run_checkpoint
+from sapool.digests import read_json
 from sapool.errors import WeightsError
 from tests.detect.support import CHEAP, ENVIRONMENT, ROOT, command, made, overrides
 
@@ -55,7 +55,7 @@ def test_loss_falls_by_half_without_a_number_set_by_hand(recipe, epochs, more, d
     found = losses(train(tmp_path / "run", data, *settings, *more, recipe=recipe))
     assert len(found) == epochs
     assert found[-1] < found[0] / 2, found
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = read_json(tmp_path / "run" / "summary.json")
     assert (summary["epochs"], summary["classes"]) == (epochs, 10)
 
 
@@ -104,7 +104,7 @@ def run(killed, tmp_path) -> Path:
 def shorter(folder: Path, epochs: int) -> None:
     """Lets the run end soon; nothing else of its recipe changes."""
     recipe = folder / "recipe.toml"
-    text = recipe.read_text().replace("epochs = 40", f"epochs = {epochs}")
+    text = recipe.read_text().partition("\n")[2].replace("epochs = 40", f"epochs = {epochs}")
     recipe.write_text(text.replace("validate_every = 40", f"validate_every = {epochs}"))
 
 
@@ -117,7 +117,7 @@ def test_killed_and_resumed(run):
     assert epochs == [f"{done + 1}/{done + 2}", f"{done + 2}/{done + 2}"]
     after = torch.load(run / f"epoch_{done + 2}.pth", weights_only=True)
     assert after["meta"]["iter"] == before["meta"]["iter"] // done * (done + 2)
-    assert json.loads((run / "summary.json").read_text())["epochs"] == done + 2
+    assert read_json(run / "summary.json")["epochs"] == done + 2
     # It went on from those weights, not from new ones.
     name = "backbone.conv1.weight"
     distance = (after["state_dict"][name] - before["state_dict"][name]).norm()

@@ -32,7 +32,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-CANARY = "canary"
+CANARY = "zzcanary"
 """Part of the names of files that no input may get opened or made, though it names them: `str(folder / CANARY)`."""
 
 

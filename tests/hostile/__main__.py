@@ -8,6 +8,8 @@ import sys
 from tests.hostile import kinds
 from tests.hostile.trying import OTHER, REFUSED, RIGHT, Count, attempt, count
 
+SHOWN = 12
+
 
 def main() -> int:
     known = kinds()
@@ -30,7 +32,8 @@ def main() -> int:
         share = options.minutes / len(chosen) if options.minutes else None
         counts.append(count(kind, seed=options.seed, minutes=share, rounds=None if share else kind.rounds))
         print(f"{kind.name}: {counts[-1].tried} tried", file=sys.stderr)
-        print("\n".join(counts[-1].failures), end="\n" if counts[-1].failures else "", file=sys.stderr, flush=True)
+        for failure in counts[-1].failures[:SHOWN]:
+            print(failure, file=sys.stderr, flush=True)
     print(table(counts))
     return int(any(one.failures for one in counts))
 

@@ -21,9 +21,9 @@ SEEDS = (
     "timm:resnet18-lip-1222",
 )
 PIECES = (
-    *("-", "_", ":", "timm:", "timm:hf_hub:canary/canary", "hf-hub:", "nlp", "headfix", "0", "9" * 40, "reduced"),
+    *("-", "_", ":", "timm:", "timm:hf_hub:zzcanary/zzcanary", "hf-hub:", "nlp", "headfix", "0", "9" * 40, "reduced"),
     *("..", "/", "\0", "\n", "\r", "\x1b[2J", "\u202e", "\u2066", "\ud800", "İ", "ſ", "\u0661", "²", " ", "\u00ad"),
-    *("🙂", "%s", "{0}", "$(touch canary)", "[bold]", "<script>"),
+    *("🙂", "%s", "{0}", "$(touch zzcanary)", "[bold]", "<script>"),
 )
 
 
@@ -77,8 +77,8 @@ KINDS = (
             "resnet18-" + "nlp-" * 5000 + "1222",
             "resnet18-nlp-1222\n",
             "\ud800",
-            "timm:hf_hub:canary/canary-lip-1222",
-            "timm:../canary-lip-1222",
+            "timm:hf_hub:zzcanary/zzcanary-lip-1222",
+            "timm:../zzcanary-lip-1222",
             "İ" * 50,
         ),
         rounds=60,

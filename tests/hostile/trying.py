@@ -25,7 +25,7 @@ from tests.hostile import CANARY, Kind, is_sentence, kinds
 REFUSED, RIGHT, OTHER = "refused", "right", "anything else"
 _PROGRAMS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pty.spawn", "os.startfile")
 _CONNECTIONS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request", "http.client.connect")
-_SLACK = 20  # seconds for a process to begin in
+_SLACK = 60  # seconds for a process to begin in
 
 # Forked from one that has loaded what takes seconds to load.
 _context = multiprocessing.get_context("forkserver")
@@ -133,28 +133,30 @@ watch = _Watch()
 def count(kind: Kind, *, seed: int = 0, rounds: int | None = None, minutes: float | None = None) -> Count:
     """Tries a kind, so many rounds or so long; begins another process where one dies or hangs."""
     counted = Count(kind.name)
-    until = None if minutes is None else time.monotonic() + 60 * minutes
+    left = None if minutes is None else 60 * minutes
     todo = list(numbers(kind, rounds)) if rounds is not None else None
     first = -1 if kind.corpus else 0
     while first is not None:
-        first = _in_a_process(kind, seed, first, todo, until, counted)
+        first, spent = _in_a_process(kind, seed, first, todo, left, counted)
+        left = None if left is None else left - spent
     return counted
 
 
 def _in_a_process(
-    kind: Kind, seed: int, first: int, todo: list[int] | None, until: float | None, counted: Count
-) -> int | None:
-    """Tries from a number on; returns the number to go on with where the process was lost, else None."""
+    kind: Kind, seed: int, first: int, todo: list[int] | None, left: float | None, counted: Count
+) -> tuple[int | None, float]:
+    """Tries from a number on; returns the number to go on with where the process was lost, else None; and seconds."""
     ours, theirs = _context.Pipe()
-    process = _context.Process(target=_child, args=(theirs, kind.name, seed, first, todo, until))
+    process = _context.Process(target=_child, args=(theirs, kind.name, seed, first, todo, left))
     process.start()
     theirs.close()
     number, wait = first, kind.seconds + _SLACK
+    began = time.monotonic()
     try:
         while ours.poll(wait):
             message = ours.recv()
             if message is None:
-                return None
+                return None, 0
             if len(message) == 1:
                 number, wait = message[0], kind.seconds
                 continue
@@ -168,8 +170,9 @@ def _in_a_process(
         process.kill()
         process.join()
     following = _next(kind, number)
-    ended = (until is not None and time.monotonic() > until) or (todo is not None and following not in todo)
-    return None if ended else following
+    spent = time.monotonic() - began
+    ended = (left is not None and spent > left) or (todo is not None and following not in todo)
+    return None if ended else following, spent
 
 
 def _next(kind: Kind, number: int) -> int:
@@ -178,12 +181,12 @@ def _next(kind: Kind, number: int) -> int:
     return number - 1 if -number < len(kind.corpus) else 0
 
 
-def _child(pipe: Connection, name: str, seed: int, first: int, todo: list[int] | None, until: float | None) -> None:
+def _child(pipe: Connection, name: str, seed: int, first: int, todo: list[int] | None, left: float | None) -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     kind = kinds()[name]
     if kind.setting_up is not None:
         kind.setting_up()
-    number = first
+    number, until = first, None if left is None else time.monotonic() + left
     while (todo is None or number in todo) and (number < 0 or until is None or time.monotonic() < until):
         pipe.send((number,))
         outcome, said = attempt(kind, number, seed)

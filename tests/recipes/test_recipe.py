@@ -87,6 +87,19 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path):
         ("schedule.warmup_epochs=6", r"leaves nothing of train.epochs \(6\)"),
         ('acknowledge=["one-tokn"]', r"there is no diagnostic 'one-tokn'.*Did you mean 'one-token'"),
         ("data.std=[0.5, 0, 0.5]", "expected positive numbers"),
+        ("train.epochs=1e3", "valid integer, not 1000.0"),
+        ('train.epochs="1"', "valid integer, not '1'"),
+        ("train.epochs=true", "valid integer, not True"),
+        ("train.epochs=5 # five", "valid integer, not '5 # five'"),
+        ("train.epochs=5\ndata.name=x", "isn't of the form key=value"),
+        ("train.epochs=" + "9" * 5000, r"valid integer, not '99.*\(5,002 characters\)"),
+        ("title=mine", "unknown setting 'title'"),
+        ("data.name=[1]", "data.name: input should be a valid string"),
+        ("data.root=a\0b", "expected text without NUL"),
+        ("data.root=\udcff", "expected text that UTF-8 can write"),
+        ("a.b.c=1", "isn't of the form key=value"),
+        ("architecture=a\0.json", "expected text without NUL"),
+        ("data.x=" + "[" * 5000, "unknown setting 'data.x'"),
         ("train.devices=0", "expected how many devices, or the different numbers of some, such as 0,1, not 0"),
         ("train.devices=0,0", "different numbers of some"),
         ("train.devices=-1", "different numbers of some"),
@@ -167,3 +180,37 @@ def test_channels_and_statistics_belong_together():
         read_recipe("digits", ["model.in_chans=2", "data.randaugment=1"])
     with pytest.raises(RecipeError, match="detectors see images of 1 channel or 3, not of 4"):
         read_recipe("ssd-digits", ["model.in_chans=4"])
+
+
+def test_many_unknown_settings_are_told_in_short(tmp_path):
+    path = tmp_path / "many.toml"
+    path.write_text('extends = "digits"\n' + "\n".join(f"key{n} = 1" for n in range(20_000)))
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(str(path))
+    assert str(caught.value).endswith("and 19,995 more")
+    assert len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a = " + "9" * 5000, "isn't TOML"),
+        ("a = " + "[" * 50_000, "isn't TOML"),
+        ('title = "mine"', "unknown setting 'title'"),
+        ('extends = "a\\u0000.toml"', "can't be read"),
+        ('extends = "loop.toml"', "can't be read"),
+        ('extends = "here.toml"', "extends itself"),
+    ],
+)
+def test_recipes_that_lead_nowhere(text, said, tmp_path):
+    (tmp_path / "loop.toml").symlink_to(tmp_path / "loop.toml")
+    (tmp_path / "here.toml").write_text(text)
+    with pytest.raises(RecipeError, match=said):
+        read_recipe(str(tmp_path / "here.toml"))
+
+
+def test_a_long_chain_of_recipes(tmp_path):
+    for number in range(2000):
+        (tmp_path / f"{number}.toml").write_text(f'extends = "{number + 1}.toml"')
+    with pytest.raises(RecipeError, match="more than 32 recipes extend each other"):
+        read_recipe(str(tmp_path / "0.toml"))

@@ -250,3 +250,10 @@ def test_disks_without_locks(number, said, recipe, monkeypatch):
     with folder.held(listener):
         pass
     assert listener.heard == ["the disk of run has no locks: nothing keeps a second process from training there"]
+
+
+@pytest.mark.parametrize("line", ['extends = "other.toml"', 'architecture = "other.json"'])
+def test_a_runs_recipe_opens_no_other_file(line, tmp_path):
+    (tmp_path / "recipe.toml").write_text(f'{line}\n[data]\nname = "digits"\n')
+    with pytest.raises(RecipeError, match="can't take anything from another file"):
+        recipe_of(tmp_path)

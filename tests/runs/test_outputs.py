@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sapool.digests import read_json
 from sapool.errors import InputError
 from sapool.runs.failures import loss_is_no_number, unwritable
 from sapool.runs.images import read_image
 from sapool.runs.outputs import file_names, make_folder, save_figure, save_json
 from sapool.runs.protocol import as_names
+from sapool.weights.atomic import replacing
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_folders_and_files(tmp_path):
     make_folder(tmp_path / "a" / "b")
     make_folder(tmp_path / "a" / "b")
     save_json({"top1": 0.5}, tmp_path / "a" / "x.json")
-    assert json.loads((tmp_path / "a" / "x.json").read_text()) == {"top1": 0.5}
+    assert read_json(tmp_path / "a" / "x.json") == {"top1": 0.5}
     save_figure(Figure(), tmp_path / "a" / "x.png")
     assert Image.open(tmp_path / "a" / "x.png").format == "PNG"
     with pytest.raises(InputError, match=r"x\.json/c can't be made"):
@@ -83,3 +83,21 @@ def test_folders_and_patterns_stand_for_their_images(tmp_path, monkeypatch):
     for mistake, said in (("empty", "no image in the folder"), ("x*.png", "no image is like"), ("x", "no such image")):
         with pytest.raises(InputError, match=said):
             as_names(mistake)
+
+
+def test_long_names_leave_room(tmp_path):
+    images = ["a" * 250 + ".png", "b/" + "a" * 250 + ".jpg", "ä" * 125 + ".png"]
+    names = file_names(images)
+    assert len(set(names)) == 3
+    for name in names:
+        with replacing(tmp_path / name) as temporary:
+            temporary.write_text("x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    with replacing(tmp_path / ("c" * 251 + ".png")) as temporary:
+        temporary.write_text("x")
+
+
+def test_a_folder_that_is_gone_keeps_nothing(tmp_path):
+    said = str(unwritable(tmp_path / "gone" / "last.ckpt", OSError("No such file or directory")))
+    assert "is gone" in said
+    assert "is kept" not in said

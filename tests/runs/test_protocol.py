@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import sapool
+from sapool.digests import read_json
 from sapool.errors import InputError
 from sapool.recipes.reading import AnyRecipe, read_recipe
 from sapool.runs.progress import Progress
@@ -85,7 +86,7 @@ def test_fit_returns_a_record_and_tells_who_listens(recipe, tmp_path):
     result = fit(recipe, tmp_path / "run", progress=listener)
     assert isinstance(result, Fit)
     assert (result.folder, result.stopped, result.checkpoint) == (tmp_path / "run", None, None)
-    assert result.summary == json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert result.summary == read_json(tmp_path / "run" / "summary.json")
     (table,) = result.report()
     assert isinstance(table, Table)
     assert ("architecture", recipe.architecture) in table.rows
@@ -166,7 +167,7 @@ def test_evaluation(run):
     assert set(evaluation.per_class) == set(run.classes)
     for value in (*evaluation.scores.values(), *evaluation.per_class.values()):
         assert value is None or 0 <= value <= 1
-    assert evaluation.as_data() == json.loads((run.path / "evaluation.json").read_text())
+    assert evaluation.as_data() == read_json(run.path / "evaluation.json")
     assert any(isinstance(block, Table) and len(block.rows) == 10 for block in evaluation.report())
     # The run predicts as before.
     assert not run.model.training

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import sapool
+from sapool.digests import read_json
 from sapool.errors import InputError
 from sapool.study.compare import compare
 from tests.commands import sapoolc
@@ -19,7 +20,7 @@ def test_compared_are_what_training_reached_and_what_the_network_costs(classifie
     (run,) = comparison.runs
     assert comparison.notes == ("note: 1 of the runs were named twice and count once",)
     assert comparison.comparable
-    summary = json.loads((classifier_run / "summary.json").read_text())
+    summary = read_json(classifier_run / "summary.json")
     assert (run.run, run.architecture, run.test_accuracy) == (
         classifier_run.name, summary["architecture"], summary["test_accuracy"]
     )  # fmt: skip
@@ -43,7 +44,7 @@ def test_runs_whose_accuracies_mean_different_things(classifier_run, tmp_path):
     other.mkdir()
     shutil.copy(classifier_run / "summary.json", other)
     recipe = (classifier_run / "recipe.toml").read_text()
-    (other / "recipe.toml").write_text(recipe.replace('select = "val"', 'select = "test"'))
+    (other / "recipe.toml").write_text(recipe.partition("\n")[2].replace('select = "val"', 'select = "test"'))
     comparison = compare([classifier_run, other])
     assert not comparison.comparable
     assert "what chose their epoch" in comparison.report()[-1]

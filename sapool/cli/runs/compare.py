@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from sapool.errors import visible
 from sapool.weights.atomic import check_writable
 
 SUMMARY = "table and plot of runs: accuracy against cost"
@@ -31,5 +32,5 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(comparison.as_data(), indent=2))
         return 0
     out = console()
-    show_report(out, (*comparison.report(), f"plot in {options.output}"))
+    show_report(out, (*comparison.report(), f"plot in {visible(str(options.output))}"))
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sapool.cli.options import check_there, is_model_file
 from sapool.cost.budget import parse_size
-from sapool.errors import InputError
+from sapool.errors import InputError, visible
 from sapool.weights.atomic import check_writable
 
 SUMMARY = "take channels out of a trained model, and train it again by its run's recipe"
@@ -63,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
         progress = None if options.json else shown
         fit = finetune(options.run, pruning.file, options.run_dir, overrides=options.overrides, progress=progress)
     if fit.stopped is not None:
-        console(stderr=True).print(f"stopped; go on with: sapoolc train --resume --run-dir {fit.folder}", markup=False)
+        console(stderr=True).print(
+            f"stopped; go on with: sapoolc train --resume --run-dir {visible(str(fit.folder))}", markup=False
+        )
         return 128 + fit.stopped
     if options.json:
         print(json.dumps({**pruning.as_data(), "run": str(fit.folder), "summary": fit.as_data()}, indent=2))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sapool.cli.compile import check_config_name
-from sapool.errors import InputError
+from sapool.errors import InputError, visible
 from sapool.weights.atomic import check_writable
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _recipe(options: argparse.Namespace) -> AnyRecipe:
         if not options.resume:
             raise InputError("which recipe? A TOML file, or a name of `sapoolc list recipes`")
         source = str(Path(options.run_dir) / "recipe.toml")
-    recipe = read_recipe(source, overrides)
+    recipe = read_recipe(source, overrides, of_run=options.recipe is None or source != options.recipe)
     if options.output:
         if not isinstance(recipe, DetectionRecipe) or recipe.detector.engine != "mmdet":
             raise InputError("-o is for a detector's recipe, whose config it writes")
@@ -80,7 +80,7 @@ def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
     from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
 
-    resuming = f"go on with: sapoolc train --resume --run-dir {folder.path}"
+    resuming = f"go on with: sapoolc train --resume --run-dir {visible(str(folder.path))}"
     advise(f"what was saved is kept; {resuming}" if is_main() else "")
     with ConsoleProgress() as progress:
         fit = task_of(recipe).fit(recipe, folder, progress)
@@ -91,7 +91,7 @@ def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
         show_report(out, fit.report())
         return 0
     if is_main():
-        saved = f"saved in {fit.checkpoint}" if fit.checkpoint else "before the first checkpoint"
+        saved = f"saved in {visible(str(fit.checkpoint))}" if fit.checkpoint else "before the first checkpoint"
         with suppress(OSError):  # the terminal may be gone
             console(stderr=True).print(f"stopped, {saved}; {resuming}", markup=False)
     return 128 + fit.stopped
@@ -119,5 +119,5 @@ def _dry_run(recipe: AnyRecipe, options: argparse.Namespace) -> int:
 
     assert isinstance(result, DetectorDryRun)
     result.bound.write(options.output)
-    out.print(f"config in {options.output}", markup=False)
+    out.print(f"config in {visible(options.output)}", markup=False)
     return 0

@@ -24,6 +24,7 @@ from sapool.detect.binding.families import HEADS
 from sapool.detect.binding.inputs import Size, base_size, bind_inputs
 from sapool.detect.binding.model import Binding, bind_model, check_parts
 from sapool.detect.binding.schedule import bind_training
+from sapool.digests import with_digest
 from sapool.errors import WorkError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.weights.atomic import write_text
@@ -80,7 +81,7 @@ def write_config(config: Config, path: str | Path) -> None:
     Raises:
         InputError: the file can't be written.
     """
-    write_text(path, config.pretty_text)
+    write_text(path, with_digest(config.pretty_text))
 
 
 def build_model(config: Config) -> Any:

@@ -11,6 +11,7 @@ from mmdet.utils import register_all_modules
 from mmengine import registry
 from mmengine.config import Config
 
+from sapool.digests import check_text, remark
 from sapool.errors import InputError
 
 # What the text of a config is made of that is no program.
@@ -40,9 +41,11 @@ def read_literal(path: Path) -> Config:
         InputError: it can't be read, is more than plain data, or names a type that nothing registered.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read: {error}") from None
+    if not check_text(text, path):
+        remark(path)
     try:
         values = _assigned(text) if is_data(text) else None
     except ValueError:
