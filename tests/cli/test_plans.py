@@ -57,7 +57,7 @@ def test_a_wrong_plan_is_refused_by_site_and_field(file: Path) -> None:
     file.write_text(json.dumps(data))
     for command in ("compile", "inspect"):
         _, err = sapoolc(command, file, code=2)
-        assert err.startswith("sapoolc: plan: stage2.pool.attention.embedding: 128 channels can't be shared by 3 heads")
+        assert "\nsapoolc: plan: stage2.pool.attention.embedding: 128 channels can't be shared by 3 heads" in err
     data["sites"][2]["pool"]["attention"]["heads"] = "three"
     file.write_text(json.dumps(data))
     _, err = sapoolc("inspect", file, code=2)

@@ -47,7 +47,9 @@ def _refuse(given: object, folder: Path) -> None:
 
 
 def _garble(given: object, folder: Path) -> None:
-    raise InputError("\x1b[31m red")
+    error = InputError()
+    error.args = ("\x1b[31m red",)
+    raise error
 
 
 def _stumble(given: object, folder: Path) -> None:
