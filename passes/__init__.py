@@ -55,6 +55,7 @@ def rewrite_for_inference(module: fx.GraphModule, plan: Plan, *, without: Collec
 def rewrite_for_export(module: fx.GraphModule, plan: Plan, *, without: Collection[str] = ()) -> Log:
     """Rewrites an optimized graph in place for other runtimes, computing the same; returns what was done."""
     run = Driver(module, plan, without=without)
+    run(mix_outputs)
     run(clean_up)
     return run.finish()
 

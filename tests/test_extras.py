@@ -16,6 +16,7 @@ EXTRAS = {
         *("lightning", "torchmetrics", "sklearn", "filelock", "matplotlib", "tensorboard", "pytorch_grad_cam"),
         *("mmcv", "mmdet", "mmengine", "pycocotools"),
     },
+    "onnx": {"onnx", "onnxscript", "onnxruntime"},
 }
 
 # Torch itself looks for some of these, and does without.
@@ -54,6 +55,8 @@ def without(extra: str, *words: object, code: int) -> tuple[str, str]:
         pytest.param("detect", ("train", "ssd-digits", "--dry-run"), marks=pytest.mark.slow),
         pytest.param("detect", ("compile", "faster_rcnn", "-o", "config.py"), marks=pytest.mark.slow),
         ("train", ("train", "digits")),
+        ("onnx", ("compile", "resnet18-lip-2222", "-o", "x.onnx")),
+        ("onnx", ("compile", "resnet18-lip-2222", "-o", "x.int8.onnx", "--calibrate", "noise")),
         ("train", ("train", "digits", "--dry-run")),
     ],
 )

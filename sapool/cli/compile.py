@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sapool.cli.modules import add_module_options
 from sapool.cli.options import add_model_options, add_pass_option, assumptions, given_flags, opened
+from sapool.cli.written import format_written, write
 from sapool.errors import DiagnosedError, InputError, visible
 from sapool.weights.atomic import check_writable
 
@@ -21,7 +22,9 @@ SUMMARY = "parse, plan and rewrite; print the plan and the cost"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "text", metavar="TEXT|FILE", help="an architecture, a plan (.json), a model (.pt), or a detector's recipe"
+        "text",
+        metavar="TEXT|FILE",
+        help="an architecture, a plan (.json), a model (.pt), a run, or a detector's recipe",
     )
     add_model_options(parser)
     add_module_options(parser)
@@ -31,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         help="the suffix says what is written (sapoolc list formats); of a detector's recipe .py: its mmdet config",
+    )
+    parser.add_argument(
+        "--calibrate",
+        metavar="FOLDER|RUN|noise",
+        help="of files that a runtime runs: images to fit integers to, and to compare on (default: a run's own)",
     )
     parser.add_argument(
         "--budget", metavar="SIZE", help="stream as little as fits, for instance 256KB; fail where nothing does"
@@ -45,11 +53,10 @@ def run(options: argparse.Namespace) -> int:
         return _write_config(recipe, options)
     from sapool.catalogue.devices import DEVICES
     from sapool.catalogue.diagnostics import check_codes
-    from sapool.catalogue.formats import FORMATS, format_of
     from sapool.cost.budget import parse_size
 
     _refuse_backbone(options.text)
-    written = format_of(options.output) if options.output else None
+    written = format_written(options)
     budget = parse_size(options.budget) if options.budget else None
     check_codes(options.acknowledge)
     if written is not None:
@@ -58,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     board = DEVICES.find(options.device) if options.device else None
     model = opened(options, real=written is not None and written.weights)
     from sapool.analysis.parts import parts_of
-    from sapool.cli.console import console
+    from sapool.cli.console import console, show_report
     from sapool.cli.memory import unfit
     from sapool.cli.tables import as_data, show_diagnostics, show_summary, thousands
     from sapool.cost.assumptions import BYTES
@@ -71,23 +78,20 @@ def run(options: argparse.Namespace) -> int:
     diagnostics = unacknowledged(diagnose(model, cost), options.acknowledge)
     if diagnostics and options.strict:
         raise DiagnosedError("\n".join(map(str, diagnostics)))
-    if written is not None:
-        FORMATS.load(written.name)(model, options.output)
     parts, limit = parts_of(model, model.plan), budget
     if limit is None and board is not None:
         limit = int(ROOM * board.sram)
     streaming = Streaming(cost, limit)
+    verification = write(model, options) if written is not None else None
     verdict = None
     if board is not None:
         weights = cost.total.parameters * BYTES[assumed.dtype]
         verdict = fit(streaming.chosen.memory(), weights, board.name, parts)
     if options.json:
         data = as_data(model, cost, diagnostics, streaming if options.stream or budget is not None else None)
-        print(
-            json.dumps(
-                data | ({"device": asdict(verdict) | {"device": verdict.device.name}} if verdict else {}), indent=2
-            )
-        )
+        data |= {"device": asdict(verdict) | {"device": verdict.device.name}} if verdict else {}
+        data |= {"verification": verification.as_data()} if verification else {}
+        print(json.dumps(data, indent=2))
     else:
         out = console()
         show_summary(out, model, cost, streaming if options.stream else None)
@@ -96,6 +100,8 @@ def run(options: argparse.Namespace) -> int:
             out.print(f"\nin {thousands(limit)} bytes: {streaming.chosen}; arena {thousands(streaming.chosen.arena)}")
         if verdict is not None:
             out.print(str(verdict), markup=False)
+        if verification is not None:
+            show_report(out, ("", *verification.report()))
     return unfit(streaming, budget, verdict, parts)
 
 

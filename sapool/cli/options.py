@@ -92,7 +92,7 @@ def given_flags(options: argparse.Namespace) -> str:
 
 
 def opened(options: argparse.Namespace, *, real: bool = False, watch: Watcher | None = None) -> CompiledModel:
-    """The model of what `options.text` names: an architecture, a plan's file or a model's.
+    """The model of what `options.text` names: an architecture, a plan's file, a model's, or a run's folder.
 
     On the meta device where only its shape matters. What can be refused cheaply is refused before torch is loaded.
 
@@ -108,7 +108,8 @@ def opened(options: argparse.Namespace, *, real: bool = False, watch: Watcher | 
     from sapool.ir.plan_file import from_json, is_plan_file, read_text
 
     text, without = options.text, getattr(options, "without", [])
-    is_model, is_plan = is_model_file(text), is_plan_file(text)
+    is_run = is_run_folder(text)
+    is_model, is_plan = is_run or is_model_file(text), is_plan_file(text)
     check_passes(without)
     if (is_model or is_plan) and given(options):
         raise InputError(f"{text} has its own settings; {given_flags(options)} can't change them")
@@ -129,7 +130,9 @@ def opened(options: argparse.Namespace, *, real: bool = False, watch: Watcher | 
 
     arguments, own = given(options), own_network(options)
     weights = arguments.pop("weights", None)
-    if is_model:
+    if is_run:
+        model = _of_run(text)
+    elif is_model:
         model = load(text, backbone=own.get("backbone"))
     else:
         with torch.device("cpu" if real or weights is not None else "meta"):
@@ -152,6 +155,26 @@ def check_there(*files: str | None) -> None:
 def is_model_file(text: str) -> bool:
     """Whether a word names a model's file, and is no architecture."""
     return text.endswith((".pt", ".pth"))
+
+
+def is_run_folder(text: str) -> bool:
+    """Whether a word names a run's folder, and is no architecture."""
+    from sapool.runs.folder import RECIPE
+
+    return (Path(text) / RECIPE).is_file()
+
+
+def _of_run(path: str) -> CompiledModel:
+    from sapool.model import CompiledModel
+    from sapool.recipes.settings import Recipe
+    from sapool.runs.folder import recipe_of
+    from sapool.tasks import open_run
+
+    if not isinstance(recipe_of(path), Recipe):
+        raise InputError(f"{path} is the run of a detector; compile the network of a classifier's")
+    model = open_run(path).model
+    assert isinstance(model, CompiledModel)
+    return model
 
 
 def assumptions(options: argparse.Namespace) -> Assumptions:

@@ -1,0 +1,57 @@
+"""The file that a command leaves of a model: what its name says, and what it was found to be."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from sapool.cli.options import assumptions, is_run_folder
+from sapool.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sapool.catalogue.formats import Format
+    from sapool.export.verification import Verification
+    from sapool.model import CompiledModel
+
+
+def format_written(options: argparse.Namespace) -> Format | None:
+    """The format of `options.output`, or None where there is none. What can be told before torch is loaded is refused.
+
+    Raises:
+        InputError: no suffix's, or what writes it isn't installed, or images to calibrate on are missing or useless.
+    """
+    from sapool.catalogue.formats import format_of
+
+    if not options.output:
+        if options.calibrate is not None:
+            raise InputError("--calibrate: nothing is written; name the file with -o")
+        return None
+    entry = format_of(options.output)
+    entry.check_installed()
+    if options.calibrate is not None and not entry.runs:
+        raise InputError(f"--calibrate: nothing is calibrated in {options.output}")
+    if entry.calibrated and options.calibrate is None and not is_run_folder(options.text):
+        raise InputError(
+            f"{options.output}: integers are fitted to images; name a run or a folder of them with --calibrate, or, "
+            "where only sizes and times matter, --calibrate noise"
+        )
+    return entry
+
+
+def write(model: CompiledModel, options: argparse.Namespace) -> Verification | None:
+    """Writes what the suffix says; returns what was found of a file that a runtime runs."""
+    from sapool.catalogue.formats import format_of
+    from sapool.export import write as export
+    from sapool.schedule.streamed import stream
+
+    if not format_of(options.output).runs:
+        export(model, options.output)
+        return None
+    subject: nn.Module = model
+    if options.stream or options.budget:
+        subject = stream(model.eval(), options.budget, assumptions=assumptions(options))
+    run = options.text if is_run_folder(options.text) else None
+    found: Verification = export(subject, options.output, options.calibrate or run, preparation=run)
+    return found
