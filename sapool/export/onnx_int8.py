@@ -123,4 +123,4 @@ def attending(proto: onnx.ModelProto, subject: Subject) -> list[str]:
 
 
 def _unbounded(pool: Pooling) -> bool:
-    return isinstance(pool, SelfAttentivePool) and pool.exp and not pool.sigmoid
+    return isinstance(pool, SelfAttentivePool) and bool(pool.exp and not pool.sigmoid)
