@@ -105,15 +105,16 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 def markdown(lines: list[dict[str, Any]]) -> str:
-    """A table: a row a kind and backbone, a column a format; the sentences of refusals under it."""
-    suffixes = list(dict.fromkeys(line["suffix"] for line in lines))
-    rows = list(dict.fromkeys((line["kind"], line["backbone"]) for line in lines))
+    """A table: a row a kind, a column a backbone and format; the sentences of refusals under it."""
+    columns = list(dict.fromkeys((line["backbone"], line["suffix"]) for line in lines))
+    kinds = list(dict.fromkeys(line["kind"] for line in lines))
     cells = {(line["kind"], line["backbone"], line["suffix"]): line for line in lines}
     reasons: dict[str, int] = {}
-    text = [f"| kind | backbone | {' | '.join(f'`{s}`' for s in suffixes)} |", "|---" * (len(suffixes) + 2) + "|"]
-    for kind, backbone in rows:
-        shown = [_cell(cells.get((kind, backbone, suffix)), reasons) for suffix in suffixes]
-        text.append(f"| `{kind}` | {backbone} | {' | '.join(shown)} |")
+    heads = [f"{backbone} `{suffix}`" for backbone, suffix in columns]
+    text = [f"| kind | {' | '.join(heads)} |", "|---" * (len(columns) + 1) + "|"]
+    for kind in kinds:
+        shown = [_cell(cells.get((kind, *column)), reasons) for column in columns]
+        text.append(f"| {kind} | {' | '.join(shown)} |")
     text += ["", *(f"{number}. {reason}" for reason, number in reasons.items())]
     return "\n".join(text)
 
@@ -122,11 +123,14 @@ def _cell(line: dict[str, Any] | None, reasons: dict[str, int]) -> str:
     if line is None:
         return ""
     if "refused" in line:
-        return f"refused ({reasons.setdefault(line['refused'], len(reasons) + 1)})"
+        # What is too far says by how much, which belongs into the cell.
+        sentence, _, figure = line["refused"].partition(": cosine ")
+        number = reasons.setdefault(sentence, len(reasons) + 1)
+        return f"refused ({number}{f': {figure[:4]}' if figure else ''})"
     if "int8" not in line["suffix"]:
         return f"{line['error']:.0e}"
-    weights = "" if line["correlation"] is None else f", weights {line['correlation']:.3f}"
-    return f"{line['cosine']:.4f}{weights}"
+    weights = "" if line["correlation"] is None else f", {line['correlation']:.2f}"
+    return f"{line['cosine']:.3f}{weights}"
 
 
 if __name__ == "__main__":
