@@ -94,7 +94,7 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path):
         ("train.epochs=5\ndata.name=x", "isn't of the form key=value"),
         ("train.epochs=" + "9" * 5000, r"valid integer, not '99.*\(5,002 characters\)"),
         ("title=mine", "unknown setting 'title'"),
-        ("data.name=[1]", "data.name: input should be a valid string"),
+        ("data.name=[1]", "data.name: expected a valid string, not "),
         ("data.root=a\0b", "expected text without NUL"),
         ("data.root=\udcff", "expected text that UTF-8 can write"),
         ("a.b.c=1", "isn't of the form key=value"),
