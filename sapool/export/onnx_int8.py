@@ -35,7 +35,7 @@ from sapool.poolings.self_attentive import SelfAttentivePool
 from sapool.schedule.streamed import StreamedModel
 
 _IN_FLOATS = frozenset({"Softmax"})
-_AFTER_TOKENS = (["attention"], ["restore"], ["project"])
+_AFTER_TOKENS = (["attention"], ["restore"], ["importance"], ["project"])
 """Parts of a pool that come after its tokens, by their names."""
 
 
@@ -116,11 +116,11 @@ def attending(proto: onnx.ModelProto, subject: Subject) -> list[str]:
             inside = re.findall(rf"\bnetwork\.{re.escape(name)}((?:\.\w+)*): ", scope)  # of each module around it
             if not inside:
                 continue
-            own = not inside[-1] and (node.op_type in ("Sigmoid", "Exp") or _unbounded(pool))
-            if own or inside[-1].split(".")[1:2] in _AFTER_TOKENS:
+            averages = not inside[-1] and _unbounded(pool)
+            if averages or inside[-1].split(".")[1:2] in _AFTER_TOKENS:
                 names.append(node.name)
     return names
 
 
 def _unbounded(pool: Pooling) -> bool:
-    return isinstance(pool, SelfAttentivePool) and bool(pool.exp and not pool.sigmoid)
+    return isinstance(pool, SelfAttentivePool) and pool.importance.exp and not pool.importance.sigmoid
