@@ -159,9 +159,7 @@ def is_model_file(text: str) -> bool:
 
 def is_run_folder(text: str) -> bool:
     """Whether a word names a run's folder, and is no architecture."""
-    from sapool.runs.folder import RECIPE
-
-    return (Path(text) / RECIPE).is_file()
+    return (Path(text) / "recipe.toml").is_file()  # `sapool.runs.folder.RECIPE`, whose module loads pydantic
 
 
 def _of_run(path: str) -> CompiledModel:

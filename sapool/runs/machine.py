@@ -18,6 +18,9 @@ _A_CORE = 8
 
 _CHANNELS, _BYTES = 3, 4
 
+_IN_EXTRAS = {"tensorboard": '"sapool[train]"'}
+"""Loggers that an extra brings."""
+
 
 def check_machine(recipe: AnyRecipe) -> None:
     """Refuses more processes than do any good here, batches that don't fit, and files that aren't there.
@@ -39,7 +42,10 @@ def check_machine(recipe: AnyRecipe) -> None:
     if isinstance(recipe, Recipe):
         for name in recipe.train.logger:
             if find_spec(name) is None:
-                raise MissingExtraError(f"train.logger={name} needs {name}, which is not installed: pip install {name}")
+                package = _IN_EXTRAS.get(name, name)
+                raise MissingExtraError(
+                    f"train.logger={name} needs {name}, which is not installed: pip install {package}"
+                )
     _check_data(recipe)
     weights = recipe.weights
     if weights is not None and weights != "DEFAULT" and "://" not in weights and not Path(weights).exists():

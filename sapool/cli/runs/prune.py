@@ -45,7 +45,6 @@ def run(options: argparse.Namespace) -> int:
     if options.output:
         check_writable(options.output)
     if is_model_file(options.run):
-        check_there(options.run)
         return _prune_file(options, target)
     recipe_of(options.run)  # one that holds no run is answered before torch is loaded
     from sapool.classify.prune import finetune, prune_run
@@ -79,6 +78,7 @@ def _prune_file(options: argparse.Namespace, target: dict[str, object]) -> int:
         raise InputError(f"{options.run} is a model and no run: it is only pruned; leave out what is for training")
     if not options.output:
         raise InputError("where to? Name the pruned model's file with -o, for instance -o pruned.pt")
+    check_there(options.run)
     from sapool.classify.prune import Pruning
     from sapool.cli.console import console, show_report
     from sapool.model_file import load, save
