@@ -273,12 +273,13 @@ def test_compiled_by_inductor(x: Tensor) -> None:
 
 @pytest.mark.parametrize("text", in_tiers(FAMILIES, ["resnet18-dfmixp-1222", "prepool-nlp-4-resnet18-nlp-1222"]))
 def test_exported(text: str, x: Tensor) -> None:
-    model = compiled(text)
+    """To rounding: a program that leaves PyTorch doesn't widen narrow heads as the model does for speed."""
+    model, x = compiled(text).double(), x.double()
     exported = torch.export.export(model, (x,)).module()
     other = torch.randn_like(x)
     with torch.no_grad():
-        assert torch.equal(exported(x), model(x))
-        assert torch.equal(exported(other), model(other))
+        assert difference(exported(x), model(x)) < 1e-14
+        assert difference(exported(other), model(other)) < 1e-14
 
 
 @pytest.mark.parametrize(

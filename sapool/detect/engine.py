@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from sapool.detect.training.state import KEY
@@ -110,15 +112,26 @@ class _Written(Config):  # type: ignore[misc]
 
 @contextmanager
 def quiet_mmengine() -> Iterator[None]:
-    """Meanwhile what mmengine, mmdet and pycocotools print and warn of goes nowhere."""
+    """Meanwhile what mmengine, mmdet and pycocotools print and warn of goes nowhere; then the log's file is closed."""
     with redirect_stdout(_NOWHERE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"mm(engine|cv|det)")
         warnings.filterwarnings("ignore", message=r".*(lr_scheduler\.step\(\)|torch\.meshgrid|pin_memory).*")
-        yield
+        try:
+            yield
+        finally:
+            # The process's next run would go on in it until it has a log of its own.
+            logger = MMLogger.get_current_instance()
+            for handler in [each for each in logger.handlers if isinstance(each, logging.FileHandler)]:
+                logger.removeHandler(handler)
+                handler.close()
 
 
 def make_runner(config: Config) -> Runner:
     """mmengine's runner of a config, whose log goes to its file, and errors alone to standard error."""
+    config = deepcopy(config)
+    # By a name of its own: mmengine keeps one visualizer for each name, and a process's second run would write its
+    # curves into the first one's folder.
+    config.get("visualizer", {}).pop("name", None)
     runner = Runner.from_cfg(config)
     object.__setattr__(runner.cfg, "__class__", _Written)  # a plain one would set an entry of the config
     for handler in runner.logger.handlers:

@@ -96,7 +96,7 @@ def test_a_run_without_checkpoint(name, detector_run, detection_data, tmp_path):
 def test_pictures_that_are_none(detector_run, tmp_path):
     (tmp_path / "no.png").write_bytes(b"no")
     assert "isn't an image" in command("predict", detector_run, tmp_path / "no.png", code=2)[1]
-    assert "No such file" in command("heatmap", detector_run, tmp_path / "nowhere.png", code=2)[1]
+    assert "no such image" in command("heatmap", detector_run, tmp_path / "nowhere.png", code=2)[1]
 
 
 # The doctor

@@ -62,6 +62,7 @@ def numbers(kind: Kind, rounds: int | None) -> Iterator[int]:
 def attempt(kind: Kind, number: int, seed: int, *, debug: bool = False) -> tuple[str, str]:
     """One try, in this process; returns what it came to, and where that is a failure what was seen."""
     folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+    held_before = _megabytes()
     watch.begin(kind)
     given: Any = None
     try:
@@ -90,10 +91,15 @@ def attempt(kind: Kind, number: int, seed: int, *, debug: bool = False) -> tuple
     for seen in (*watch.end(), *_left(folder)):
         outcome, said = OTHER, f"{seen}; {said}"
     shutil.rmtree(folder, ignore_errors=True)
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if held > kind.megabytes:
+    held = _megabytes()
+    if held > max(kind.megabytes, held_before):
         outcome, said = OTHER, f"held {held:.0f} MB; {said}"
     return outcome, f"{said} <- {repr(given)[:400]}" if outcome == OTHER else ""
+
+
+def _megabytes() -> float:
+    """The most that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _left(folder: Path) -> list[str]:

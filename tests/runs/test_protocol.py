@@ -103,8 +103,11 @@ def test_two_fits_in_one_process_have_a_folder_each_and_leave_the_process_as_it_
     monkeypatch.chdir(tmp_path)
     precision, filters = torch.get_float32_matmul_precision(), list(warnings.filters)
     level, variables = logging.getLogger("lightning.pytorch").level, {k for k in os.environ if k.startswith("SAPOOL")}
-    first, second = fit(trained_twice), fit(trained_twice)
+    first = fit(trained_twice)
+    files = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
+    second = fit(trained_twice)
     assert first.folder != second.folder
+    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == files
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {first.folder.name, second.folder.name}
     assert all((result.folder / "summary.json").is_file() for result in (first, second))
     assert torch.get_float32_matmul_precision() == precision
