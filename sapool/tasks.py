@@ -43,7 +43,7 @@ class Task:
             InputError: the folder, the model, the data or the checkpoint can't be used. Nothing has been written then.
             WorkError: the loss is no number, or the disk is full. What was saved before is kept.
         """
-        check_machine(recipe)
+        check_machine(recipe, resume=folder.resumed)
         result: Fit = self._load("fit", "fit")(recipe, folder, progress or Progress())
         return result
 

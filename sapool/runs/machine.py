@@ -22,8 +22,10 @@ _IN_EXTRAS = {"tensorboard": '"sapool[train]"'}
 """Loggers that an extra brings."""
 
 
-def check_machine(recipe: AnyRecipe) -> None:
+def check_machine(recipe: AnyRecipe, *, resume: bool = False) -> None:
     """Refuses more processes than do any good here, batches that don't fit, and files that aren't there.
+
+    A run that is resumed has its weights in its checkpoint, whatever has become of the file that it began with.
 
     Raises:
         RecipeError: names the setting, and what the machine has.
@@ -47,7 +49,7 @@ def check_machine(recipe: AnyRecipe) -> None:
                     f"train.logger={name} needs {name}, which is not installed: pip install {package}"
                 )
     _check_data(recipe)
-    weights = recipe.weights
+    weights = None if resume else recipe.weights
     if weights is not None and weights != "DEFAULT" and "://" not in weights and not Path(weights).exists():
         raise WeightsError(f"weights: no such file: {weights}")
 

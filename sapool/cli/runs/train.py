@@ -76,7 +76,7 @@ def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
 
     # Before torch is loaded.
     folder = RunFolder.choose(recipe, options.run_dir, resume=options.resume)
-    check_machine(recipe)
+    check_machine(recipe, resume=folder.resumed)
     from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
 
