@@ -196,7 +196,7 @@ def _executed(
         loaded = (
             published(plan.backbone) if isinstance(weights, str) and weights == "DEFAULT" else _read(weights, model)
         )
-        model.with_transfer(transfer(model, loaded))
+        model.with_transfer(transfer(model, loaded, plan.backbone))
     return model
 
 

@@ -67,6 +67,13 @@ def _of_plan(plan: Plan, *, optimized: bool) -> Iterable[Diagnostic]:
                 "attention has nothing to choose from; use larger images, a smaller patch, or avgp"
             )
             yield Diagnostic("one-token", site.name, message)
+        if site.attention is not None and site.channels % site.attention.heads and _fixed(plan, site) is not None:
+            heads, embedding = site.attention.heads, site.attention.embedding
+            message = (
+                f"{site.name} has {site.channels} channels, which {heads} heads don't divide, so its attention works "
+                f"on {embedding}, {embedding // heads} a head; use headfix{_nearest_divisor(site.channels, heads)}"
+            )
+            yield Diagnostic("odd-embedding", site.name, message)
         sides = zip(site.map, ("rows", "columns"), strict=True)
         lost = [f"{side % site.stride} of {side} {name}" for side, name in sides if side % site.stride]
         if lost:
@@ -75,6 +82,18 @@ def _of_plan(plan: Plan, *, optimized: bool) -> Iterable[Diagnostic]:
                 f"{_size(site)}; use an image size that makes them fit"
             )
             yield Diagnostic("lost-rows", site.name, message)
+
+
+def _fixed(plan: Plan, site: Site) -> int | None:
+    """The number of heads that the text gives a site, or None where it has its own."""
+    written = parse(plan.architecture)
+    if site.name == "prepool":
+        return written.prepool.pooling.headfix if written.prepool is not None else None
+    return written.pooling.headfix
+
+
+def _nearest_divisor(number: int, near: int) -> int:
+    return min((n for n in range(1, number + 1) if number % n == 0), key=lambda n: (abs(n - near), n))
 
 
 def _cancelled(plan: Plan, site: Site) -> str:

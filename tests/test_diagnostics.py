@@ -50,6 +50,14 @@ def test_one_token() -> None:
     assert [site for code, site in found if code == "one-token"] == ["stage4"]
 
 
+def test_odd_embeddings_are_those_that_were_asked_for() -> None:
+    found = _findings("prepool-nlp_nowin_reduced-4-resnet18-nlp_headfix3_nowin_reduced-1222", 64)
+    assert [site for code, site in found if code == "odd-embedding"] == ["stage2", "stage3", "stage4"]
+    assert "128 channels, which 3 heads don't divide, so its attention works on 129" in found["odd-embedding", "stage2"]
+    assert "use headfix2" in found["odd-embedding", "stage2"]
+    assert not any(code == "odd-embedding" for code, _ in _findings("resnet18-nlp_headfix2_nowin-1222", 64))
+
+
 def test_lost_rows() -> None:
     found = _findings("resnet18-maxp-1222", 90)
     assert "drops 1 of 11 rows and 1 of 11 columns" in found["lost-rows", "stage3"]

@@ -89,6 +89,7 @@ def test_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         return state
 
     monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", fetch)
+    monkeypatch.setattr("sapool.catalogue.hubs.silence", lambda _: None)
     (block,) = blocks(section("The library"), "python")
     values: dict[str, Any] = {}
     exec(compile(block, "README.md", "exec"), values)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision import models
 
+from sapool.catalogue import hubs
 from sapool.catalogue.backbones import BACKBONES, OWN, TIMM
 from sapool.errors import InputError, WeightsError, did_you_mean, first_line
 
@@ -110,24 +111,27 @@ def published(backbone: str) -> dict[str, Tensor]:
         config = import_timm().get_pretrained_cfg(name)
         if config is None or not config.has_weights:
             raise WeightsError(f"timm publishes no weights for {name}")
-        try:
-            with torch.device("cpu"):
-                return dict(_from_timm(backbone, pretrained=True).state_dict())
-        except InputError:
-            raise
-        except Exception as error:  # whatever hubs and caches raise
-            raise WeightsError(_unreachable(f"of timm's {name}", config.hf_hub_id or config.url, error)) from None
+        with hubs.briefly_asked_hub() as silent:
+            try:
+                with torch.device("cpu"):
+                    return dict(_from_timm(backbone, pretrained=True).state_dict())
+            except InputError:
+                raise
+            except Exception as error:  # whatever hubs and caches raise
+                reason = silent or first_line(error)
+                raise WeightsError(_unreachable(f"of timm's {name}", config.hf_hub_id or config.url, reason)) from None
     if not BACKBONES.find(backbone).of_torchvision:
         raise WeightsError(f"there are no published weights of {backbone}; give a file's path as weights")
     weights = models.get_model_weights(BACKBONES[backbone].builder)["DEFAULT"]
+    if not hubs.is_cached(weights.url) and (silent := hubs.silence(weights.url)) is not None:
+        raise WeightsError(_unreachable(str(weights), weights.url, silent))
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError) as error:  # no network, or a file that isn't what its hash says
-        raise WeightsError(_unreachable(str(weights), weights.url, error)) from None
+        raise WeightsError(_unreachable(str(weights), weights.url, first_line(error))) from None
 
 
-def _unreachable(what: str, where: object, error: Exception) -> str:
-    reason = first_line(error)
+def _unreachable(what: str, where: object, reason: str) -> str:
     return (
         f"the published weights {what} can't be fetched from {where} ({reason}); download that file elsewhere and give "
         "its path as weights"

@@ -11,6 +11,7 @@ CODES: Mapping[str, str] = MappingProxyType(
     {
         "cancelled-attention": "window normalisation cancels a pool's attention",
         "one-token": "a pool's attention has a single token",
+        "odd-embedding": "headfix gives a pool's attention another width than its map has",
         "lost-rows": "a pool drops rows or columns of its map",
         "prepool-raises-peak": "a prepool needs more memory than the backbone's own stem",
         "attention-dominates": "a pool's attention costs more than the rest of the network",

@@ -15,7 +15,7 @@ from sapool.catalogue.data_sets import DATA_SETS
 from sapool.classify.data.module import DataModule
 from sapool.classify.published import table
 from sapool.compiler import compile
-from sapool.errors import InputError, WeightsError
+from sapool.errors import InputError, WeightsError, some_of
 from sapool.grammar import parse
 from sapool.ir.architecture import Architecture
 from sapool.model import CompiledModel
@@ -26,6 +26,7 @@ from sapool.recipes.settings import Recipe
 from sapool.runs.results import Result, Table
 from sapool.weights.authors import is_reference
 from sapool.weights.files import read_checkpoint, state_dict_in
+from sapool.weights.recognition import folded
 
 TOP = 5
 _SUFFIXES = (".pt", ".pth")
@@ -220,12 +221,13 @@ def _whole(recipe: Recipe, classes: int, weights: str) -> CompiledModel:
     assert transfer is not None
     new = [key for key in transfer.new if not key.endswith("num_batches_tracked")]
     if new or transfer.dropped:
-        odd = [*(f"{key} is missing" for key in new), *(f"{key}: {reason}" for key, reason in transfer.dropped)]
-        text, more = recipe.architecture, f", and {len(odd) - 3} more" if len(odd) > 3 else ""
-        hint = ""
+        missing = folded(new, (*transfer.transferred, *new))
+        odd = [*(f"{word} {'is' if word in new else 'are'} missing" for word, _ in missing), *transfer.leftovers()]
+        text = recipe.architecture
+        hint = f" They are the weights of {transfer.other}." if transfer.other else ""
         if "mixp" in text and "dfmixp" not in text and any("offset_conv" in key for key, _ in transfer.dropped):
             hint = f" The published 'mixp' is deformable: try {text.replace('mixp', 'dfmixp')}."
-        raise WeightsError(f"{weights} isn't a whole {text}: {'; '.join(odd[:3])}{more}.{hint}")
+        raise WeightsError(f"{weights} isn't a whole {text}: {some_of(odd, 3)}.{hint}")
     return model
 
 

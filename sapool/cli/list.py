@@ -15,12 +15,17 @@ SUMMARY = "list what there is"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=LISTS)
-    parser.add_argument("pattern", metavar="PATTERN", nargs="?", help="only names like this, for instance 'resne*'")
+    parser.add_argument(
+        "pattern", metavar="PATTERN", nargs="?", help="only names like this: 'resne*'; 'timm:resne*' of timm's"
+    )
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    columns, rows = _LISTINGS[options.what]()
+    from sapool.catalogue.backbones import TIMM
+
+    of_timm = options.what == "backbones" and (options.pattern or "").startswith(TIMM)
+    columns, rows = _backbones_of_timm() if of_timm else _LISTINGS[options.what]()
     if options.pattern:
         known = [row[0] for row in rows]
         rows = [row for row in rows if fnmatch(row[0], options.pattern) or options.pattern in row[0]]
@@ -60,6 +65,22 @@ def _backbones() -> Listing:
         for entry in BACKBONES.values()
     ]
     return ("name", "stages", "strides", "parameters", "pools"), rows
+
+
+def _backbones_of_timm() -> Listing:
+    """Those that the installed timm has and that can be compiled, as far as that was tried."""
+    from sapool.catalogue.backbones import TIMM
+    from sapool.catalogue.builders import import_timm
+    from sapool.catalogue.timm_models import read_table
+
+    found = read_table()
+    names = sorted(import_timm().list_models())
+    rows = [
+        (f"{TIMM}{name}", str(len(found[name])) if name in found else "", found.get(name, "not tried"))
+        for name in names
+        if found.get(name, "not tried")
+    ]
+    return ("name", "stages", "strides"), rows
 
 
 def _poolings() -> Listing:

@@ -110,7 +110,9 @@ class SapoolBackbone(BaseModule):  # type: ignore[misc]
         if not isinstance(given, dict) or given.get("type") not in ("Pretrained", "PretrainedInit"):
             super().init_weights()
             return
-        done = transfer(self, pretrained(given["checkpoint"], self.state_dict(), self.plan, given.get("prefix")))
+        done = transfer(
+            self, pretrained(given["checkpoint"], self.state_dict(), self.plan, given.get("prefix")), self.plan.backbone
+        )
         self._is_init = True
         print_log(f"{self.arch}: {given['checkpoint']}: {done}", logger="current")
         idle = [path for path in self._frozen if any(key.startswith(f"{path}.") for key in done.new)]

@@ -137,6 +137,7 @@ def test_pretrained_files_with_and_without_prefix(plain, name, more):
 def test_published_weights(monkeypatch, plain):
     _, state = plain
     monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", lambda entry, **_: state)
+    monkeypatch.setattr("sapool.catalogue.hubs.silence", lambda _: None)
     backbone = build(init_cfg={"type": "Pretrained", "checkpoint": "DEFAULT"})
     backbone.init_weights()
     assert torch.equal(backbone.get_parameter("layer2.0.conv1.weight"), state["layer2.0.conv1.weight"])

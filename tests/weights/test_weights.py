@@ -114,6 +114,34 @@ def test_another_number_of_classes(path: Path) -> None:
     assert model.state_dict()["fc.weight"].shape == (7, 512)
 
 
+@pytest.mark.parametrize(("given", "text"), [("resnet34", "resnet18-lip-1222"), ("resnet50", "resnet18-skip-1222")])
+def test_weights_of_another_network_are_recognized(given: str, text: str) -> None:
+    model = sapool.compile(text, weights=published(given))
+    assert model.transfer is not None
+    assert model.transfer.other == given
+    told = str(model.transfer)
+    assert told.startswith(f"these are the weights of {given}; ")
+    assert len(told) < 600
+    if given == "resnet34":
+        assert "layer1.2.* (12 tensors, no such keys)" in told
+        assert "and 5 more" in told
+
+
+def test_weights_that_fit_nowhere_are_recognized_too() -> None:
+    with pytest.raises(WeightsError, match="they are those of resnet18, and this is mobilenet; its keys look like"):
+        sapool.compile("mobilenet-skip-1222121", weights=published("resnet18"))
+
+
+def test_own_weights_and_unknown_ones_are_not_called_anothers() -> None:
+    state = published("resnet18")
+    for key in [key for key in state if key.startswith("layer4")]:
+        state[f"mine.{key}"] = state.pop(key)
+    model = sapool.compile("resnet18-skip-1222", weights=state)
+    assert model.transfer is not None
+    assert model.transfer.other is None
+    assert "mine.layer4.* (30 tensors, no such keys)" in str(model.transfer)
+
+
 def test_features_need_no_classifier(path: Path) -> None:
     torch.save(published("resnet18"), path)
     model = sapool.compile("resnet18-lip-1222", features_only=True, weights=path)
@@ -256,6 +284,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Hub]:
             return hub.state
 
         monkeypatch.setattr(FETCH, fetch)
+        monkeypatch.setattr("sapool.catalogue.hubs.silence", lambda _: None)
         return hub
 
     return stand_in
@@ -305,6 +334,7 @@ def test_published_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatc
         raise error
 
     monkeypatch.setattr(FETCH, fetch)
+    monkeypatch.setattr("sapool.catalogue.hubs.silence", lambda _: None)
     with pytest.raises(WeightsError) as caught:
         sapool.compile("resnet18-nlp-1222", weights="DEFAULT")
     message = str(caught.value)
