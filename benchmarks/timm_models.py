@@ -47,7 +47,7 @@ def tell(names: list[str]) -> None:
     """Prints a line for each: what a process of `strides` does."""
     for name in names:
         try:
-            found = sapool.survey(f"timm:{name}").strides
+            found = sapool.survey(f"timm:{name}").unchanged
         except Exception:  # whatever a model has that isn't traced
             found = ""
         print(f"{name}\t{found}", flush=True)

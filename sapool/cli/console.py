@@ -59,7 +59,7 @@ def show_table(
     kept = list(range(len(columns)))
     natural = [max(cell_len(name), *(line[i].cell_len for line in lines), 0) for i, name in enumerate(columns)]
     absent = []
-    for name in spare:
+    for name in (name for name in spare if name in columns):
         if _total(natural, kept) <= out.width:
             break
         kept.remove(columns.index(name))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -181,5 +183,17 @@ def _fail(options: argparse.Namespace, error: BaseException, code: int) -> int:
     kind = "" if explained else f"{type(error).__name__}: "
     hint = "" if explained else "\n(--debug shows where)"
     said = str(error) if explained else visible(str(error))
-    print(f"sapoolc: {kind}{said}{hint}", file=sys.stderr)
+    print(_folded(f"sapoolc: {kind}{said}{hint}"), file=sys.stderr)
     return code
+
+
+def _folded(text: str) -> str:
+    """Sentences broken between words where a terminal would break them within; what is quoted below them isn't."""
+    if not sys.stderr.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = (
+        [line] if line.startswith(" ") else textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+    return "\n".join(part for parts in lines for part in parts)

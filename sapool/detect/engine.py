@@ -58,7 +58,7 @@ class EpochHook(Hook):  # type: ignore[misc]
     def before_train_epoch(self, runner: Runner) -> None:
         if not runner.train_loop.entered:
             self.total, self.steps = 0.0, 0
-        self.watch.begin_epoch()
+        self.watch.begin_epoch(runner.iter / len(runner.train_dataloader) - runner.epoch)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         loss = outputs["loss"].item()

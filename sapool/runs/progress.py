@@ -72,12 +72,13 @@ class Stopwatch:
     def __init__(self, before: float = 0.0) -> None:
         self.before, self.images = before, 0
         self._start = self._epoch = self._last = time.monotonic()
-        self._epochs = 0
+        self._epochs = 0.0
 
-    def begin_epoch(self) -> None:
-        """An epoch begins, or is entered where a run goes on."""
+    def begin_epoch(self, done: float = 0.0) -> None:
+        """An epoch begins, or is entered where a run goes on: that share of it was `done` before."""
         self._epoch = self._last = time.monotonic()
         self.images = 0
+        self._epochs -= done
 
     def count(self, images: int) -> None:
         """So many images more have been trained on."""
@@ -103,7 +104,7 @@ class Stopwatch:
         """The epoch's seconds, and those that the `left` others will take."""
         now = time.monotonic()
         self._epochs += 1
-        return now - self._epoch, left * (now - self._start) / self._epochs
+        return now - self._epoch, left * (now - self._start) / max(self._epochs, 1e-9)
 
 
 FILE = "metrics.csv"

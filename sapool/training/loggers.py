@@ -64,10 +64,14 @@ def _quiet() -> Any:
 
 def _mlflow(folder: Path, first_step: int, main: bool) -> Logger:
     known = _identities(folder).get("mlflow")
+    own = (folder / "logs").resolve()
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    logger = MLFlowLogger(
-        PROJECT, run_name=folder.name, tracking_uri=uri, save_dir=str(folder / "logs" / "mlruns"), run_id=known
-    )
+    if uri is None:  # MLflow's folders of files are in maintenance mode
+        own.mkdir(exist_ok=True)
+        uri, artifacts = f"sqlite:///{own / 'mlflow.db'}", (own / "mlartifacts").as_uri()
+    else:
+        artifacts = None
+    logger = MLFlowLogger(PROJECT, run_name=folder.name, tracking_uri=uri, run_id=known, artifact_location=artifacts)
     if main and known is None:
         _identity(folder, "mlflow", lambda: str(logger.run_id))
     return logger

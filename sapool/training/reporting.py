@@ -33,6 +33,11 @@ class Reporter(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.watch = Stopwatch(float(state_dict.get("seconds", 0.0)))
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # An epoch that is gone on with doesn't begin, as Lightning sees it.
+        done, batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed, trainer.num_training_batches
+        self.watch.begin_epoch(done % batches / batches)
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.watch.begin_epoch()
 

@@ -584,6 +584,22 @@ def test_script_tells_its_version() -> None:
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, f"sapoolc {sapool.__version__}\n", "")
 
 
+def test_errors_are_folded_between_words_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    wrong = "mobilenet-nlp_headfix2_nowin_reduced8422111_windows-1222121"
+    assert sapoolc.main(["compile", wrong]) == 2
+    whole = capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert sapoolc.main(["compile", wrong]) == 2
+    folded = capsys.readouterr().err
+    assert folded.split() == whole.split()
+    assert f"\n  {wrong}\n" in folded
+    assert [line for line in folded.splitlines() if len(line) > 60 and not line.startswith(" ")] == []
+    assert max(map(len, whole.splitlines())) > 60
+
+
 @pytest.mark.parametrize(
     "words", [["list", "poolings"], pytest.param(["inspect", TEXT, "--nodes"], marks=pytest.mark.slow)], ids=" ".join
 )

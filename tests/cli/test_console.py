@@ -32,6 +32,9 @@ def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
         "inspect mobilenet",
         "list backbones",
         "list poolings",
+        "list modifiers",
+        "list passes",
+        "list data-sets",
         "list devices",
         "list recipes",
         "list formats",
@@ -40,7 +43,7 @@ def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
 )
 @pytest.mark.usefixtures("terminal")
 def test_everything_fits_80_columns(capsys: pytest.CaptureFixture[str], words: str) -> None:
-    main(words.split())
+    assert main(words.split()) == 0
     assert [line for line in lines_of(capsys) if len(line) > 80] == []
 
 

@@ -54,3 +54,15 @@ def test_seconds_of_all_starts_are_summed() -> None:
     assert 0 <= seconds <= watch.total - 100
     assert remaining == pytest.approx(3 * (watch.total - 100), abs=0.1)
     assert Stopwatch(watch.total).total >= watch.total - 0.1
+
+
+def test_part_of_an_epoch_is_not_taken_for_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    watch = Stopwatch()
+    watch.begin_epoch(0.75)
+    now = 10.0
+    assert watch.end_epoch(2) == (10.0, 80.0)
+    watch.begin_epoch()
+    now = 50.0
+    assert watch.end_epoch(1) == (40.0, 40.0)
