@@ -38,6 +38,8 @@ def check_machine(recipe: AnyRecipe, *, resume: bool = False) -> None:
         given = recipe.train.devices
         devices = given if isinstance(given, int) else len(given)
         _check_processes("train.devices", devices, cores)
+    elif recipe.detector.engine == "torchvision" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("detector.engine: torchvision's detectors train in one process; mmdet's in many, too")
     _check_processes("data.workers", recipe.data.workers, cores)
     _check_processes("data.workers of all train.devices together", recipe.data.workers * devices, cores)
     _check_batch(recipe)

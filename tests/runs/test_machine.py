@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sapool.errors import RecipeError
+from sapool.errors import RecipeError, WeightsError
 from sapool.recipes.reading import read_recipe
 from sapool.runs.machine import check_machine
 from sapool.tasks import dry_run, fit
@@ -30,6 +30,22 @@ def test_processes(setting: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_detectors() -> None:
     with pytest.raises(RecipeError, match=r"data\.workers: 4000 processes"):
         check_machine(read_recipe("ssd-digits", ["data.workers=4000"]))
+
+
+def test_torchvisions_detectors_train_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = read_recipe("retinanet-torchvision-digits")
+    check_machine(recipe)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match="train in one process"):
+        check_machine(recipe)
+    check_machine(read_recipe("ssd-digits"))
+
+
+def test_what_a_run_began_with_may_be_gone_when_it_goes_on() -> None:
+    recipe = read_recipe("digits", ["weights=gone.pt"])
+    with pytest.raises(WeightsError, match=r"no such file: gone\.pt"):
+        check_machine(recipe)
+    check_machine(recipe, resume=True)
 
 
 @pytest.mark.parametrize(
