@@ -15,6 +15,7 @@ from pathlib import Path
 PAGE = Path(__file__).parents[1] / "docs" / "first-hour.md"
 PROMPT, PATIENCE = "$ ", 900.0
 ARCHITECTURE = "mobilenet-nlp_headfix2_nowin_reduced-1222121"
+TRAINED = "resnet18-nlp_headfix2_nowin_reduced-1222"
 OWN = ("train.epochs=6", "train.steps_per_epoch=20", "train.batch_size=32")
 
 HEAD = """\
@@ -52,15 +53,13 @@ STEPS = (
     Step("Compile", f"sapoolc compile {ARCHITECTURE}"),
     Step("A mistake", "sapoolc compile mobilenet-npl-1222121"),
     Step("Look into it", f"sapoolc inspect {ARCHITECTURE} | head -20"),
-    Step("Train", f"sapoolc train digits architecture={ARCHITECTURE} {' '.join(OWN)} --run-dir first", "4/6"),
+    Step("Train", f"sapoolc train digits architecture={TRAINED} {' '.join(OWN)} --run-dir first", "4/6"),
     Step("Go on", "sapoolc train --resume --run-dir first"),
     Step("What it has learned", "sapoolc evaluate first"),
     Step("Images of one's own", DIGITS),
     Step("", "sapoolc predict first images"),
     Step("Where it looks", "sapoolc heatmap first images -o looks"),
-    Step(
-        "Another pooling", f"sapoolc train digits architecture=mobilenet-skip-1222121 {' '.join(OWN)} --run-dir second"
-    ),
+    Step("Another pooling", f"sapoolc train digits architecture=resnet18-skip-1222 {' '.join(OWN)} --run-dir second"),
     Step("Side by side", "sapoolc compare first second"),
     Step("Less memory", f"sapoolc compile {ARCHITECTURE} --image-size 96 --budget 64KB | tail -18"),
 )
@@ -68,7 +67,7 @@ STEPS = (
 WIDE = (
     STEPS[1],
     STEPS[3],
-    Step("", f"sapoolc train digits architecture={ARCHITECTURE} {' '.join(OWN)} --run-dir third"),
+    Step("", f"sapoolc train digits architecture={TRAINED} {' '.join(OWN)} --run-dir third"),
     Step("", "sapoolc compare first second third"),
     STEPS[-1],
 )

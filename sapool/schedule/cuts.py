@@ -6,7 +6,6 @@ peak of its edges. No edge costs a multiply-accumulate more than another, since 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,10 +45,10 @@ class Cuts:
         return Path(max((self.known[region][0] for region in regions), default=0), regions)
 
     def best(self, bands: int, deadline: float) -> Path:
-        """The lowest peak that is found with regions of so many bands, before a moment of `time.monotonic`."""
+        """The lowest peak that is found with regions of so many bands, before a moment of the machine's clock."""
         found = min((self.plain(), self._path({1, self.end}, bands)), key=lambda path: path.peak)
         for grain in _GRAINS:
-            if time.monotonic() > deadline:
+            if self.machine.clock.seconds > deadline:
                 break
             other = self._path(self._points(grain), bands, found.peak, deadline)
             found = min((found, other), key=lambda path: path.peak)
@@ -114,7 +113,7 @@ class Cuts:
                 )
                 for floor, start in starts:
                     limit = min(cost, far if bound is None else bound)
-                    if floor >= limit or (deadline is not None and time.monotonic() > deadline):
+                    if floor >= limit or (deadline is not None and self.machine.clock.seconds > deadline):
                         break
                     peak = max(floor, self._peak(Region(start, stop, bands), limit))
                     if peak < cost:

@@ -15,7 +15,7 @@ from heapq import heappop, heappush
 from itertools import accumulate
 
 from sapool.cost.assumptions import BYTES, Assumptions
-from sapool.schedule.moves import Move, Region, Storage
+from sapool.schedule.moves import Clock, Move, Region, Storage
 from sapool.schedule.operations import ACCUMULATOR, Network
 
 
@@ -29,6 +29,7 @@ class Machine:
         input_by_rows: whether the input comes and goes by rows, as from a camera that is read by lines. Else it is
             there from the beginning until its last use.
         record: keep each move and each storage.
+        clock: counts what is computed, forks included.
     """
 
     def __init__(
@@ -39,10 +40,11 @@ class Machine:
         *,
         input_by_rows: bool = False,
         record: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         operations = net.operations
         self.net, self.order, self.assumptions, self.record = net, list(order), assumptions, record
-        self.input_by_rows = input_by_rows
+        self.input_by_rows, self.clock = input_by_rows, clock or Clock()
         self.place = {number: place for place, number in enumerate(order)}
         self.width = BYTES[assumptions.dtype]
         self.steps = [operation.steps for operation in operations]
@@ -172,6 +174,7 @@ class Machine:
     def _compute(self, number: int, stop: int) -> None:
         operation, start = self.net.operations[number], self.done[number]
         self.done[number] = stop
+        self.clock.steps += 1
         begin, end = self._produced(number, start, stop)
         dying = [(source, self.freed[source], self._dead(source)) for source, _, _ in self.reads[number]]
         dying = [(source, low, high) for source, low, high in dying if low < high]

@@ -6,12 +6,12 @@ reached with the lowest peak is extended first, so the first complete set has th
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
 from sapool.cost.assumptions import BYTES, Assumptions
+from sapool.schedule.moves import Clock
 from sapool.schedule.operations import Network
 
 _MOST_SETS = 200_000
@@ -33,14 +33,21 @@ class Found:
     proved: bool
 
 
-def best_order(net: Network, assumptions: Assumptions, *, seconds: float = 1.0) -> Found:
-    """The order with the lowest peak that is found within a time limit; that of the graph where none is lower."""
-    return _Search(net, assumptions).run(seconds)
+def best_order(net: Network, assumptions: Assumptions, *, seconds: float = 1.0, clock: Clock | None = None) -> Found:
+    """The order with the lowest peak that is found within a time limit; that of the graph where none is lower.
+
+    Args:
+        net: the operations.
+        assumptions: about the device.
+        seconds: the limit, as the clock tells it.
+        clock: goes on.
+    """
+    return _Search(net, assumptions, clock or Clock()).run(seconds)
 
 
 class _Search:
-    def __init__(self, net: Network, assumptions: Assumptions) -> None:
-        self.net, width = net, BYTES[assumptions.dtype]
+    def __init__(self, net: Network, assumptions: Assumptions, clock: Clock) -> None:
+        self.net, self.clock, width = net, clock, BYTES[assumptions.dtype]
         operations = net.operations
         self.size = [operation.rows * operation.row_size * width for operation in operations]
         self.scratch = [(o.scratch[0] + o.scratch[1] * o.steps) * width for o in operations]
@@ -60,6 +67,7 @@ class _Search:
 
     def step(self, done: int, live: int, number: int) -> tuple[int, int]:
         """The bytes held while an operation is computed, and those afterwards."""
+        self.clock.steps += 1
         after, freed, over = done | 1 << number, 0, 0
         size = self.size[number]
         for source in self.reads[number]:
@@ -92,13 +100,13 @@ class _Search:
         bound, floor = self.follow(given), self.floor()
         if bound <= floor or len(given) < 3:
             return Found(tuple(given), bound, proved=True)
-        everything, deadline, ticket = (1 << len(given)) - 1, time.monotonic() + seconds, count()
+        everything, deadline, ticket = (1 << len(given)) - 1, self.clock.seconds + seconds, count()
         ready = [n for n in self.next[0] if self.needs[n] & ~1 == 0]
         came: dict[int, tuple[int, tuple[int, ...]]] = {1: (0, (0,))}
         heap = [(floor, -1, next(ticket), 1, self.size[0], ready)]
         while heap:
             peak, _, _, done, live, ready = heappop(heap)
-            if time.monotonic() > deadline or len(came) > _MOST_SETS:
+            if self.clock.seconds > deadline or len(came) > _MOST_SETS:
                 return Found(tuple(given), bound, proved=False)
             path: list[int] = []
             done_, live, ready = self._free_moves(done, live, ready, peak, path)

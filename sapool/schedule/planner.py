@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from torch import fx
@@ -11,6 +10,7 @@ from sapool.cost.assumptions import Assumptions
 from sapool.errors import InputError
 from sapool.schedule.cuts import Cuts, Path
 from sapool.schedule.machine import Machine
+from sapool.schedule.moves import Clock
 from sapool.schedule.operations import network
 from sapool.schedule.order import best_order
 from sapool.schedule.schedule import Schedule
@@ -40,7 +40,8 @@ def plan(
         bands: into how many bands to cut each region's maps.
         input_by_rows: the input comes and goes by rows, as from a camera that is read by lines; each is held from its
             first use to its last.
-        seconds: the time limit of the search, of which a third at most goes into the order of operations.
+        seconds: the time limit of the search, of which a third at most goes into the order of operations. Its steps are
+            counted for that, not timed: the same search finds the same anywhere.
 
     Raises:
         InputError: `bands` or `budget` isn't positive, or both are given.
@@ -56,13 +57,13 @@ def plan(
 
 class _Planner:
     def __init__(self, graph: fx.GraphModule, assumptions: Assumptions, input_by_rows: bool, seconds: float) -> None:
-        started = time.monotonic()
+        self.clock = Clock()
         self.net, self.assumptions, self.input_by_rows = network(graph, assumptions), assumptions, input_by_rows
         given = tuple(range(len(self.net.operations)))
-        self.found = best_order(self.net, assumptions, seconds=seconds / 3)
+        self.found = best_order(self.net, assumptions, seconds=seconds / 3, clock=self.clock)
         self.orders = [given] if self.found.order == given else [given, self.found.order]
         self.cuts = [Cuts(self._machine(order)) for order in self.orders]
-        self.deadline = started + seconds
+        self.deadline = seconds
         self.rows = max(operation.steps for operation in self.net.operations)
 
     def plan(self, budget: int | None, bands: int | None) -> Schedule:
@@ -73,7 +74,7 @@ class _Planner:
             # Row by row is nearly always best. Where it isn't, some operation waits with many rows for another.
             found = [*plain, *self._streamed(self.rows)]
             for count in (2, 8, 32):
-                found += self._streamed(count) if count < self.rows and time.monotonic() < self.deadline else []
+                found += self._streamed(count) if count < self.rows and self.clock.seconds < self.deadline else []
             return self._lowest(found)
         for path, at in plain:
             if path.peak <= budget and (schedule := self._schedule(path, at)).arena <= budget:
@@ -88,8 +89,9 @@ class _Planner:
         return self._lowest([*plain, *self._streamed(self.rows)])
 
     def _streamed(self, bands: int) -> list[tuple[Path, int]]:
-        left = max(self.deadline - time.monotonic(), 0.2)
-        moments = [time.monotonic() + left * (at + 1) / len(self.cuts) for at in range(len(self.cuts))]
+        now = self.clock.seconds
+        left = max(self.deadline - now, 0.2)
+        moments = [now + left * (at + 1) / len(self.cuts) for at in range(len(self.cuts))]
         return [(cuts.best(bands, moments[at]), at) for at, cuts in enumerate(self.cuts)] if bands > 1 else []
 
     def _lowest(self, found: Sequence[tuple[Path, int]], bands: int | None = None) -> Schedule:
@@ -97,7 +99,9 @@ class _Planner:
         return self._schedule(self.cuts[at].lightest(path.peak, bands), at)
 
     def _machine(self, order: Sequence[int], *, record: bool = False) -> Machine:
-        return Machine(self.net, order, self.assumptions, input_by_rows=self.input_by_rows, record=record)
+        return Machine(
+            self.net, order, self.assumptions, input_by_rows=self.input_by_rows, record=record, clock=self.clock
+        )
 
     def _schedule(self, path: Path, at: int) -> Schedule:
         return Schedule.carried_out(

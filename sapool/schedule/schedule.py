@@ -109,7 +109,7 @@ class Schedule:
 
     @cached_property
     def _packed(self) -> tuple[int, list[Buffer]]:
-        return arena_size(self.wanted, seconds=0.5)
+        return arena_size(self.wanted, seconds=1.0)
 
     @property
     def arena(self) -> int:

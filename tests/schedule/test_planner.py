@@ -215,3 +215,13 @@ def test_refusals(arguments: dict[str, int], message: str) -> None:
     graph = unroll(fx.symbolic_trace(Chain()), 10, 10)
     with pytest.raises(InputError, match=message):
         plan(graph, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_busy_machine_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is told by steps: a search that is cut off is cut off at the same place however long it took."""
+    graph = unrolled("resnet18-mixp-1222")
+    first = plan(graph, seconds=0.01)
+    monkeypatch.setattr("time.monotonic", iter(range(0, 10**9, 1000)).__next__)
+    assert plan(graph, seconds=0.01).regions == first.regions
+    monkeypatch.undo()
+    assert plan(graph, seconds=2.0).peak <= first.peak
