@@ -128,6 +128,6 @@ def show_report(out: Console, report: Iterable[Table | str]) -> None:
         if number:
             out.print()
         if isinstance(block, Table):
-            show_table(out, block.columns, block.rows, title=block.title)
+            show_table(out, block.columns, block.rows, title=block.title, spare=block.spare)
         else:
             out.print(block, markup=False)

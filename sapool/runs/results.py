@@ -25,11 +25,13 @@ class Table:
         columns: their names.
         rows: as many cells each.
         title: above the table, or "".
+        spare: columns that a narrow terminal may leave out, those first that are missed least.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
+    spare: tuple[str, ...] = ()
 
 
 class Result(ABC):

@@ -25,7 +25,7 @@ from sapool.runs.results import Result, Table
 from sapool.study import pareto
 from sapool.training.checkpoints import best_checkpoint, narrow_like
 
-COSTS = {"parameters": "parameters", "macs": "MACs", "peak_bytes": "peak activations, bytes (int8, one image)"}
+COSTS = {"parameters": "parameters", "macs": "MACs", "peak_bytes": "peak, bytes"}
 _AXES = {
     "parameters": ("parameters", pareto.count),
     "macs": ("MACs, one image", pareto.count),
@@ -104,7 +104,8 @@ class Comparison(Result):
              f"{run.test_accuracy:.4f}", run.select, *(f"{getattr(run, name):,}" for name in COSTS))
             for run in self.runs
         )  # fmt: skip
-        return (Table(heads, rows), *self.notes)
+        table = Table(heads, rows, spare=("parameters", "size", "epochs", "data"))
+        return (table, "costs are of one image, the peak of activations in int8", *self.notes)
 
     def as_data(self) -> list[dict[str, Any]]:
         return [asdict(run) for run in self.runs]

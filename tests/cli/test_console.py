@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sapool.cli.console import console, show_table
+from sapool.cli.console import console, show_report, show_table
 from sapool.cli.tables import ratio
+from sapool.study.compare import ComparedRun, Comparison
 from sapoolc import main
 
 
@@ -45,6 +46,20 @@ def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_everything_fits_80_columns(capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert main(words.split()) == 0
     assert [line for line in lines_of(capsys) if len(line) > 80] == []
+
+
+@pytest.mark.usefixtures("terminal")
+def test_long_names_of_compared_runs_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ("resnet18-nlp_headfix2_nowin_reduced-1222", "prepool-nlp_headfix2_nowin_reduced-4-resnet18-skip-1222")
+    figures = (13_533_514, 1_127_669_248, 1_124_576)
+    runs = tuple(
+        ComparedRun(f"run-of-20261125-13010{n}", text, "fashion-mnist", (96, 160), 0.9917, "test", *figures, 100)
+        for n, text in enumerate(texts)
+    )
+    show_report(console(), Comparison(runs).report())
+    lines = lines_of(capsys)
+    assert [line for line in lines if len(line) > 80] == []
+    assert sum("0.9917" in line and "1,124,576" in line and "test" in line for line in lines) == 2
 
 
 @pytest.mark.usefixtures("terminal")
