@@ -41,7 +41,7 @@ def _is_of(weights: Mapping[str, Tensor], name: str) -> bool:
         return False
     if _counted(own) != _counted(weights):
         return False
-    return sum(own[key].shape != weights[key].shape for key in _counted(own)) <= _CLASSIFIER
+    return len([key for key in _counted(own) if own[key].shape != weights[key].shape]) <= _CLASSIFIER
 
 
 def _counted(keys: Iterable[str]) -> set[str]:
