@@ -41,6 +41,7 @@ COMMANDS = MappingProxyType(
         "predict": "sapool.cli.runs.predict",
         "heatmap": "sapool.cli.runs.heatmap",
         "compare": "sapool.cli.runs.compare",
+        "sweep": "sapool.cli.runs.sweep",
         "prune": "sapool.cli.runs.prune",
         "settings": "sapool.cli.settings",
         "schema": "sapool.cli.schema",

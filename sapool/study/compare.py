@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,6 +24,9 @@ from sapool.runs.progress import EpochTable
 from sapool.runs.results import Result, Table
 from sapool.study import pareto
 from sapool.training.checkpoints import best_checkpoint, narrow_like
+
+if TYPE_CHECKING:  # studies need an extra of their own
+    from sapool.study.table import StudyTable
 
 COSTS = {"parameters": "parameters", "macs": "MACs", "peak_bytes": "peak, bytes"}
 _AXES = {
@@ -144,6 +147,26 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     if len(once) < len(paths):
         said.append(f"note: {len(paths) - len(once)} of the runs were named twice and count once")
     return Comparison(runs, tuple(said))
+
+
+def plot_study(table: StudyTable, path: str | Path) -> bool:
+    """Writes a PNG of a study's combinations, averages over seeds against costs; False where nothing is done yet.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    axes = {"parameters": _AXES["parameters"], "macs": _AXES["macs"], "arena_bytes": ("arena (int8)", pareto.size)}
+    points = []
+    for row in table.rows:
+        if row.mean is None or not all(name in row.costs for name in axes):
+            continue
+        name = " ".join(str(row.axes[axis]) for axis in table.axes)
+        spread = "" if row.std is None else f" ± {row.std:.4f}"
+        says = f"{name}: {row.mean:.4f}{spread}, n = {row.n}"
+        points.append(pareto.Point(name, says, row.mean, {axis: float(row.costs[axis]) for axis in axes}))
+    if points:
+        save_figure(pareto.draw(points, axes, table.score.replace("_", " ")), Path(path))
+    return bool(points)
 
 
 def _read(folder: Path) -> ComparedRun:

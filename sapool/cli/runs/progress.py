@@ -75,7 +75,7 @@ class ConsoleProgress(Progress):
             return
         cells = {"epoch": f"{number}/{total}"} | {_head(name): f"{value:.4f}" for name, value in metrics.items()}
         if pace is not None:
-            cells |= {"lr": f"{pace.rate:.2g}", "images/s": f"{pace.images:,.0f}", "ETA": _clock(pace.remaining)}
+            cells |= {"lr": f"{pace.rate:.2g}", "images/s": f"{pace.images:,.0f}", "ETA": clock(pace.remaining)}
         for spare in ("images/s", "lr"):
             if _width(cells) > self.out.width:
                 cells.pop(spare, None)
@@ -112,7 +112,7 @@ def _shown(metrics: Mapping[str, float]) -> str:
 
 
 def _paced(pace: Pace) -> str:
-    return f"lr {pace.rate:.3g}  {pace.images:,.0f} images/s  ETA {_clock(pace.remaining)}"
+    return f"lr {pace.rate:.3g}  {pace.images:,.0f} images/s  ETA {clock(pace.remaining)}"
 
 
 def _head(name: str) -> str:
@@ -129,7 +129,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """`12:34`, or `1:02:03`."""
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)

@@ -1,0 +1,183 @@
+"""What Optuna's storage knows of a study: a trial a run, with its axes, what it reached, and what its network costs.
+
+The storage is for those who look at a study with Optuna's tools, and for its pruners. Which process trains a run is
+decided by a lock in the study's folder; see `sapool.study.sweep.folder`.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState
+
+from sapool.errors import RecipeError, first_line
+from sapool.study.sweep.folder import JOURNAL, RunOfStudy, StudyFolder, is_study, open_study
+
+_ID, _DIGEST = "sapool folder", "sapool study"
+SEED = "seed"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Meanwhile Optuna says nothing about itself."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def check_storage(storage: str, title: str, folder: Path) -> None:
+    """Passes where a storage can be reached and has no study of that name that is another's; writes no trial.
+
+    Args:
+        storage: as the study gives it; "" for the journal in the folder, which is the study's own.
+        title: the study's name.
+        folder: the study's.
+
+    Raises:
+        RecipeError: it can't, or has.
+    """
+    if not storage:
+        return
+    with quiet():
+        opened = _opened(storage)
+        names = optuna.get_all_study_names(opened)
+        if title in names:
+            known = optuna.load_study(study_name=title, storage=opened).user_attrs.get(_ID)
+            ours = open_study(folder).id if is_study(folder) else None
+            if known is None or known != ours:
+                raise _of_another(storage, title)
+
+
+def _of_another(storage: str, title: str) -> RecipeError:
+    return RecipeError(
+        f"the storage {_public(storage)} has a study {title} that is kept in another folder; use that folder "
+        "(--folder), call this study's file otherwise, or name another storage"
+    )
+
+
+class Records:
+    """A study in its storage.
+
+    Args:
+        study: it.
+        pruner: Optuna's, of a search.
+
+    Raises:
+        RecipeError: the storage can't be reached, or has another study of that name.
+    """
+
+    def __init__(self, study: StudyFolder, pruner: optuna.pruners.BasePruner | None = None) -> None:
+        self.study, self.pruner = study, pruner or optuna.pruners.NopPruner()
+        self.storage = _opened(study.storage or str(study.path / JOURNAL))
+        with quiet():
+            self._study = optuna.create_study(
+                study_name=study.title, storage=self.storage, direction="maximize", load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(seed=0), pruner=self.pruner,
+            )  # fmt: skip
+            known = self._study.user_attrs
+            if _ID not in known and not self._study.get_trials(deepcopy=False):
+                self._study.set_user_attr(_DIGEST, study.digest)
+                self._study.set_user_attr(_ID, study.id)
+                known = self._study.user_attrs
+            if (known.get(_ID), known.get(_DIGEST)) != (study.id, study.digest):
+                raise _of_another(study.storage or str(study.path / JOURNAL), study.title)
+        self._space = _space(study)
+
+    def begin(self, run: RunOfStudy) -> Trial | None:
+        """A trial of a run, or None where one was told its end. Nobody else may be training the run.
+
+        Trials that processes left behind which ended without a word are told to have failed.
+        """
+        wanted = _parameters(run)
+        with quiet():
+            for trial in self._study.get_trials(deepcopy=False):
+                if any(trial.params.get(name) != value for name, value in wanted.items()):
+                    continue
+                if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+                    return None
+                if trial.state == TrialState.RUNNING:
+                    self._study.tell(trial.number, state=TrialState.FAIL)
+            fixed = optuna.samplers.PartialFixedSampler(wanted, optuna.samplers.RandomSampler(seed=0))
+            asking = optuna.load_study(
+                study_name=self.study.title, storage=self.storage, sampler=fixed, pruner=self.pruner
+            )
+            asked = asking.ask(self._space)
+            asked.set_user_attr("run", run.name)
+            return asked
+
+    def complete(self, trial: Trial, reached: float, summary: Mapping[str, Any]) -> None:
+        """A run was trained to its end."""
+        with quiet():
+            for name, value in summary.items():
+                trial.set_user_attr(name, value)
+            self._study.tell(trial, reached)
+
+    def prune(self, trial: Trial) -> None:
+        """A run was stopped, for others promise more."""
+        with quiet():
+            self._study.tell(trial, state=TrialState.PRUNED)
+
+    def fail(self, trial: Trial, sentence: str) -> None:
+        """A run failed."""
+        with quiet():
+            trial.set_user_attr("failed", sentence)
+            self._study.tell(trial, state=TrialState.FAIL)
+
+    def pruned(self) -> dict[str, int]:
+        """The runs that were stopped, with the last epoch that was told of each."""
+        return {
+            str(trial.user_attrs.get("run")): max(trial.intermediate_values, default=0)
+            for trial in self._study.get_trials(deepcopy=False)
+            if trial.state == TrialState.PRUNED
+        }
+
+
+def _opened(storage: str) -> BaseStorage:
+    """A database by its address, or a journal file.
+
+    Raises:
+        RecipeError: it can't be reached.
+    """
+    if "://" not in storage:
+        path = Path(storage)
+        if path.is_dir():
+            raise RecipeError(f"the storage {storage} is a folder; expected a journal file, or a database's address")
+        if not path.parent.is_dir():
+            raise RecipeError(f"the storage {storage} can't be reached: there is no folder {path.parent}")
+        try:
+            return JournalStorage(JournalFileBackend(storage))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RecipeError(f"the storage {storage} can't be read as Optuna's journal: {first_line(error)}") from None
+    try:
+        return optuna.storages.get_storage(storage)
+    except Exception as error:  # whatever drivers raise
+        raise RecipeError(f"the storage {_public(storage)} can't be reached: {first_line(error)}") from None
+
+
+def _public(storage: str) -> str:
+    """An address without its password."""
+    start, at, rest = storage.rpartition("@")
+    return f"{start.partition('://')[0]}://...@{rest}" if at else storage
+
+
+def _parameters(run: RunOfStudy) -> dict[str, Any]:
+    axes = {name: json.dumps(value) if isinstance(value, list) else value for name, value in run.axes.items()}
+    return {**axes, SEED: run.seed}
+
+
+def _space(study: StudyFolder) -> dict[str, BaseDistribution]:
+    values: dict[str, dict[str, Any]] = {}
+    for run in study.runs:
+        for name, value in _parameters(run).items():
+            values.setdefault(name, {})[repr(value)] = value
+    return {name: CategoricalDistribution(list(some.values())) for name, some in values.items()}

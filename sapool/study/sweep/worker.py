@@ -1,0 +1,149 @@
+"""One run of a study, in a process of its own: `python -m sapool.study.sweep.worker FOLDER RUN`.
+
+It takes the run's lease, trains or goes on, and tells the storage. Its exit code is 0 where the run is over, 1 or 2
+where it failed and that was kept, `BUSY` where another process has the lease, 128 + n where it was stopped by signal n.
+
+Its standard input is a pipe that its parent holds open and never writes to: when the parent ends, however it does, the
+run saves itself and ends too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.trial import Trial
+
+from sapool.digests import read_json
+from sapool.errors import InputError, WorkError, first_line
+from sapool.runs.folder import RunFolder, is_main
+from sapool.runs.process.signals import ending_at_once
+from sapool.runs.progress import EpochTable, Pace, Progress
+from sapool.study.sweep.folder import RunOfStudy, StudyFolder, open_study
+from sapool.study.sweep.halving import pruner_of
+from sapool.study.sweep.lease import BUSY
+from sapool.study.sweep.records import Records
+
+SCORES = ("val_accuracy", "selected_on_test_accuracy", "bbox_mAP")
+"""What is maximized: of the images that choose a run's epoch."""
+_SAVING = 60
+"""Seconds that a run may take to save itself when its parent has ended."""
+# What the run's other processes, where it has several, are told: whether it goes on with something.
+_RESUMED = "SAPOOL_STUDY_RESUMED"
+
+
+def main(arguments: list[str]) -> int:
+    """Trains one run; returns the exit code."""
+    study = open_study(arguments[0])
+    run = study.run(arguments[1])
+    if not is_main():  # a run's second process, which its engine started
+        _train(study, run, Progress(), resume=os.environ.get(_RESUMED) == "1")
+        return 0
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with ending_at_once():
+        lease = study.lease(run.name)
+        if not lease.take():
+            return BUSY
+        try:
+            return _work(study, run)
+        finally:
+            lease.release()
+
+
+def _work(study: StudyFolder, run: RunOfStudy) -> int:
+    if study.over(run.name):
+        return 0
+    records = Records(study, pruner_of(study.pruning))
+    trial = records.begin(run)
+    if trial is None:
+        study.settle(run.name)
+        return 0
+    listening = _Listening(trial, EpochTable(study.folder(run.name))) if study.pruning else Progress()
+    try:
+        if not study.finished(run.name):
+            os.environ[_RESUMED] = "1" if (study.folder(run.name) / "recipe.toml").is_file() else "0"
+            stopped = _train(study, run, listening, resume=True)
+            if stopped and not (isinstance(listening, _Listening) and listening.pruned):
+                return stopped
+        if isinstance(listening, _Listening) and listening.pruned:
+            records.prune(trial)
+        else:
+            summary = read_json(study.folder(run.name) / "summary.json")
+            records.complete(trial, score_of(summary), _told(summary))
+        study.settle(run.name)
+        return 0
+    except (InputError, WorkError) as error:
+        return _failed(study, run, records, trial, str(error), 2 if isinstance(error, InputError) else 1)
+    except Exception as error:  # whatever engines raise; one run's isn't the others'
+        traceback.print_exc()
+        return _failed(study, run, records, trial, f"{type(error).__name__}: {first_line(error)}", 1)
+
+
+def _failed(study: StudyFolder, run: RunOfStudy, records: Records, trial: Trial, sentence: str, code: int) -> int:
+    records.fail(trial, sentence)
+    study.fail(run.name, sentence)
+    return code
+
+
+def _train(study: StudyFolder, run: RunOfStudy, progress: Progress, *, resume: bool) -> int:
+    """Trains a run, or goes on; returns 0, or 128 + the signal that stopped it."""
+    from sapool.tasks import task_of  # noqa: PLC0415 - torch, when the lease is had
+
+    recipe = study.recipe(run.name)
+    folder = RunFolder.choose(recipe, study.folder(run.name), resume=resume)
+    fit = task_of(recipe).fit(recipe, folder, progress)
+    return 0 if fit.stopped is None else 128 + fit.stopped
+
+
+def score_of(summary: Mapping[str, Any]) -> float:
+    """What a finished run reached on the images that choose its epoch: what a study maximizes."""
+    for name in SCORES:
+        if isinstance(summary.get(name), (int, float)):
+            return float(summary[name])
+    raise WorkError("the run's summary has no score")
+
+
+def _told(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in summary.items() if isinstance(value, (int, float, str, bool))}
+
+
+class _Listening(Progress):
+    """Tells the storage each epoch's score, and stops the run where the pruner says that others promise more."""
+
+    def __init__(self, trial: Trial, table: EpochTable) -> None:
+        self.trial, self.table, self.pruned = trial, table, False
+        self.told: set[int] = set()
+        self._report()  # of a run that goes on
+
+    def epoch(self, number: int, total: int, metrics: Mapping[str, float], pace: Pace | None = None) -> None:
+        self._report()
+        if number < total and self.trial.should_prune():
+            self.pruned = True
+            os.kill(os.getpid(), signal.SIGTERM)  # heeded by the engine, which saves
+
+    def _report(self) -> None:
+        """Every epoch's score once, from the run's table, which has them over all its starts."""
+        for row in self.table.rows():
+            score = next((row[name] for name in SCORES if row.get(name)), None)
+            if score is not None and int(row["epoch"]) not in self.told:
+                self.trial.report(float(score), int(row["epoch"]))
+                self.told.add(int(row["epoch"]))
+
+
+def _end_with_parent() -> None:
+    """Ends the run when its parent has ended: the pipe that it holds open is closed then."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_SAVING)
+    os._exit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
