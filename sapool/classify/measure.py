@@ -222,7 +222,8 @@ def _whole(recipe: Recipe, classes: int, weights: str) -> CompiledModel:
     new = [key for key in transfer.new if not key.endswith("num_batches_tracked")]
     if new or transfer.dropped:
         missing = folded(new, (*transfer.transferred, *new))
-        odd = [*(f"{word} {'is' if word in new else 'are'} missing" for word, _ in missing), *transfer.leftovers()]
+        odd = [f"{keys[0]} is missing" if len(keys) == 1 else f"{word} are missing" for word, keys in missing]
+        odd += transfer.leftovers()
         text = recipe.architecture
         hint = f" They are the weights of {transfer.other}." if transfer.other else ""
         if "mixp" in text and "dfmixp" not in text and any("offset_conv" in key for key, _ in transfer.dropped):
