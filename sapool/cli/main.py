@@ -42,6 +42,7 @@ COMMANDS = MappingProxyType(
         "heatmap": "sapool.cli.runs.heatmap",
         "compare": "sapool.cli.runs.compare",
         "sweep": "sapool.cli.runs.sweep",
+        "search": "sapool.cli.runs.search",
         "prune": "sapool.cli.runs.prune",
         "settings": "sapool.cli.settings",
         "schema": "sapool.cli.schema",
