@@ -133,7 +133,7 @@ def _load(source: str, extended_by: tuple[str, ...], *, of_run: bool = False) ->
     if name in extended_by:
         raise RecipeError(f"{source} extends itself: {' -> '.join([*extended_by, name])}")
     if not is_path and source not in recipes.names():
-        is_path = Path(source).is_dir()  # which isn't read either
+        is_path = _is_folder(source)  # which isn't read either
         _check_no_architecture(source)
     data = _parse(_read(source) if is_path else recipes.text(source), source)
     network, base = data.get("architecture"), data.pop("extends", None)
@@ -148,6 +148,13 @@ def _load(source: str, extended_by: tuple[str, ...], *, of_run: bool = False) ->
     if is_path and base.endswith(".toml"):
         base = str(Path(source).parent / base)
     return _merged(_load(base, (*extended_by, name)), data)
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # no file can have such a name
+        return False
 
 
 def _check_no_architecture(text: str) -> None:

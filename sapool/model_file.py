@@ -21,7 +21,7 @@ from sapool.ir.plan_file import EarlierPlan, from_json
 from sapool.model import CompiledModel
 from sapool.planning import make_plan
 from sapool.weights.atomic import replacing
-from sapool.weights.files import checked, misfits, mixed, read_checkpoint
+from sapool.weights.files import checked, first_problem, misfits, mixed, read_checkpoint
 
 FORMAT = "sapool-model-2"
 EARLIER = "sapool-model-1"
@@ -78,9 +78,7 @@ def restore(content: dict[str, Any], path: str | Path, *, backbone: nn.Module | 
         state = checked(held.state_dict, path)
         plan = _plan_in(held, backbone)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise _damaged(path, f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}") from None
+        raise _damaged(path, first_problem(error)) from None
     except (InputError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         if f"'{OWN}'" in str(error) and backbone is None:
             raise _needs_backbone(path, str(content.get("architecture"))) from None

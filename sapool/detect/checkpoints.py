@@ -14,15 +14,17 @@ from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
 from mmengine.runner.checkpoint import get_torchvision_models
+from pydantic import ValidationError
 from torch import Tensor
 
 from sapool.catalogue.builders import published
 from sapool.detect.binding.literal import is_data
-from sapool.errors import InputError, WeightsError, brief, did_you_mean
+from sapool.detect.training.contents import Contents
+from sapool.errors import InputError, WeightsError, did_you_mean
 from sapool.ir.plan import Plan
 from sapool.runs.folder import recipe_of
 from sapool.weights.authors import in_our_names
-from sapool.weights.files import checked, read_checkpoint, state_dict_in
+from sapool.weights.files import checked, first_problem, read_checkpoint, state_dict_in
 
 _LONGEST_NAME = 4096
 SCHEMES = ("https://", "http://")
@@ -180,14 +182,15 @@ def read_run_checkpoint(path: Path, architecture: str) -> dict[str, Any]:
         WeightsError: it can't be read, is of another architecture, or carries code.
     """
     content = read_checkpoint(path, ours=True)
-    meta = content.get("meta")
-    if not isinstance(content.get("state_dict"), dict) or not isinstance(meta, dict):
-        raise WeightsError(f"{path} isn't a checkpoint of mmengine; nothing was changed")
-    if type(epoch := meta.get("epoch")) is not int or epoch < 0 or type(meta.get("iter")) is not int:
-        raise WeightsError(f"{path} isn't a checkpoint of mmengine: its epoch is {brief(epoch)}; nothing was changed")
+    try:
+        held = Contents.model_validate(content)
+    except ValidationError as error:
+        raise WeightsError(
+            f"{path} isn't a checkpoint of a detector's run ({first_problem(error)}); nothing was changed"
+        ) from None
     checked(content["state_dict"], path)
-    config = meta.get("cfg", "")
-    if not isinstance(config, str) or not is_data(config) or not is_data(meta.get("config", "")):
+    config = held.meta.cfg
+    if not is_data(config) or not is_data(held.meta.config):
         raise WeightsError(f"{path} isn't loaded: the config in it holds code; nothing was changed")
     if f"arch='{architecture}'" not in config:
         raise WeightsError(f"{path} isn't of {architecture}, which the run's recipe names; nothing was changed")

@@ -19,7 +19,9 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
+from sapool.detect.binding.config import STUMBLES
 from sapool.detect.training.state import KEY
+from sapool.errors import InputError, WeightsError, WorkError, first_line
 from sapool.runs.failures import loss_is_no_number
 from sapool.runs.progress import EpochTable, Pace, Progress, Stopwatch
 
@@ -110,6 +112,19 @@ class _Written(Config):  # type: ignore[misc]
         return text
 
 
+class _Runner(Runner):  # type: ignore[misc]
+    """mmengine's runner, which says in a sentence what of a checkpoint it can't go on from."""
+
+    def load_or_resume(self) -> None:
+        try:
+            super().load_or_resume()
+        except (InputError, WorkError):
+            raise
+        except STUMBLES as error:
+            said = f"{type(error).__name__}: {first_line(error)[:300]}"
+            raise WeightsError(f"{self._load_from} can't be gone on from: {said}; nothing was changed") from error
+
+
 @contextmanager
 def quiet_mmengine() -> Iterator[None]:
     """Meanwhile what mmengine, mmdet and pycocotools print and warn of goes nowhere; then the log's file is closed."""
@@ -132,7 +147,7 @@ def make_runner(config: Config) -> Runner:
     # By a name of its own: mmengine keeps one visualizer for each name, and a process's second run would write its
     # curves into the first one's folder.
     config.get("visualizer", {}).pop("name", None)
-    runner = Runner.from_cfg(config)
+    runner = _Runner.from_cfg(config)
     object.__setattr__(runner.cfg, "__class__", _Written)  # a plain one would set an entry of the config
     for handler in runner.logger.handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):

@@ -21,7 +21,7 @@ from sapool.boxes.evaluation import FIGURES
 from sapool.cost.comparison import compare
 from sapool.detect import curves
 from sapool.detect.binding.base import KEPT, is_program, load_base
-from sapool.detect.binding.config import BoundConfig, bind, smoke_test, write_config
+from sapool.detect.binding.config import BoundConfig, bind, check_fits, smoke_test, write_config
 from sapool.detect.checkpoints import BEST, epochs_in, last_of, read_run_checkpoint
 from sapool.detect.engine import EpochHook, make_runner, quiet_mmengine
 from sapool.detect.training.hooks import StopHook
@@ -56,13 +56,14 @@ def fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
 def _fit(recipe: DetectionRecipe, folder: RunFolder, progress: Progress) -> Fit:
     path = folder.path
     last = last_of(path) if folder.resumed else None
-    if last is not None:
-        _check(last, recipe)
+    content = _checked(last, recipe) if last is not None else None
     dataset = find_dataset(recipe.data)
     images = check_dataset(dataset, recipe.train.batch_size)
     bound = bind(recipe, dataset, path, run=path if folder.resumed else None)
-    if last is None:
+    if last is None or content is None:
         smoke_test(bound)
+    else:
+        check_fits(bound, content, last)
     if is_main():
         own = is_program(recipe.detector.base) if not folder.resumed else False
         folder.begin(recipe, (lambda: write_config(load_base(recipe.detector.base), path / KEPT)) if own else None)
@@ -102,10 +103,10 @@ def _cost(recipe: DetectionRecipe, bound: BoundConfig, runner: Runner, seconds: 
     }
 
 
-def _check(last: Path, recipe: DetectionRecipe) -> None:
-    """Refuses to go on from a checkpoint that isn't whole; says which one is left."""
+def _checked(last: Path, recipe: DetectionRecipe) -> dict[str, Any]:
+    """The checkpoint to go on from; refuses one that isn't whole, and says which one is left."""
     try:
-        read_run_checkpoint(last, recipe.architecture)
+        return read_run_checkpoint(last, recipe.architecture)
     except WeightsError as error:
         others = [file.name for file in epochs_in(last.parent) if file != last]
         hint = f". Take it away to go on from {others[-1]}" if others else ""
@@ -115,13 +116,18 @@ def _check(last: Path, recipe: DetectionRecipe) -> None:
 def _start(config: Config, path: Path, last: Path | None) -> Runner:
     """The runner of a config, which goes on from a checkpoint where there is one; keeps the config in the run."""
     config.launcher = _launcher()
+    first = None
     if last is not None:
-        # By name: the run's folder may have moved since it was written down.
+        # By name: the run's folder may have moved since it was written down. The checkpoint has all weights: those
+        # that the run began with aren't read, or fetched, again.
         config.load_from, config.resume = str(last), True
+        first = config.model.backbone.pop("init_cfg", None)
     runner = make_runner(config)
     if is_main():
         # Without where to go on from, which is for this start only.
         config.load_from, config.resume = None, False
+        if first is not None:
+            config.model.backbone.init_cfg = first
         write_config(config, path / "config.py")
     return runner
 

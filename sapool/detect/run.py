@@ -6,25 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from sapool.boxes.coco import find_dataset
 from sapool.boxes.detections import Detections
 from sapool.boxes.drawing import drawn, save
 from sapool.boxes.evaluation import DetectorEvaluation
-from sapool.detect.binding.config import bind, build_model
+from sapool.detect.binding.config import bind, build_model, check_fits
 from sapool.detect.boxes import find_boxes, read_pictures, red_first
 from sapool.detect.checkpoints import best_of, read_run_checkpoint
 from sapool.detect.engine import quiet_mmengine
 from sapool.detect.evaluate import evaluate
 from sapool.detect.heatmap import heatmap
-from sapool.errors import WeightsError
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.outputs import file_names, make_folder
 from sapool.runs.progress import Progress
 from sapool.runs.protocol import Images, Run, as_names
 from sapool.runs.results import Heatmaps
-from sapool.weights.files import misfits
 
 
 class DetectorRun(Run[DetectionRecipe, Any]):
@@ -61,19 +58,13 @@ def open_run(path: Path, recipe: DetectionRecipe) -> DetectorRun:
     """
     best = best_of(path)
     with quiet_mmengine():
+        content = read_run_checkpoint(best, recipe.architecture)
         bound = bind(recipe, find_dataset(recipe.data, present=False), path, run=path)
+        check_fits(bound, content, best)
         model = build_model(bound.config)
-        epoch = _load_into(model, best, recipe)
+        model.load_state_dict(content["state_dict"])
     # What mmdet's `inference_detector` looks for.
     model.cfg = bound.config
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    return DetectorRun(path, recipe, tuple(bound.config.val_dataloader.dataset.metainfo.classes), epoch, model)
-
-
-def _load_into(model: nn.Module, path: Path, recipe: DetectionRecipe) -> int:
-    """Loads a checkpoint of a run; returns its epoch, from 1."""
-    content = read_run_checkpoint(path, recipe.architecture)
-    if odd := misfits(model.state_dict(), content["state_dict"]):
-        raise WeightsError(f"{path} doesn't fit the detector that the run's recipe describes: {odd}")
-    model.load_state_dict(content["state_dict"])
-    return int(content["meta"]["epoch"])
+    classes = tuple(bound.config.val_dataloader.dataset.metainfo.classes)
+    return DetectorRun(path, recipe, classes, content["meta"]["epoch"], model)

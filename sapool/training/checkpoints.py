@@ -12,7 +12,7 @@ from sapool.errors import InputError, WeightsError
 from sapool.model import CompiledModel
 from sapool.recipes.network import NetworkRecipe
 from sapool.training.temperature import set_temperature, temperature_of
-from sapool.weights.files import checked, misfits, read_checkpoint
+from sapool.weights.files import checked, first_problem, misfits, read_checkpoint
 from sapool.weights.narrowing import Shapes
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -54,10 +54,8 @@ def read_run_checkpoint(path: Path, recipe: NetworkRecipe) -> dict[str, Any]:
         own = _Contents.model_validate(content).sapool
         checked(content["state_dict"], path)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = f"{'.'.join(map(str, first['loc']))}: {first['msg'][0].lower()}{first['msg'][1:]}"
         raise WeightsError(
-            f"{path} isn't a checkpoint of a run of sapoolc train ({where}); nothing was changed"
+            f"{path} isn't a checkpoint of a run of sapoolc train ({first_problem(error)}); nothing was changed"
         ) from None
     if (own.architecture, own.dialect) != (recipe.architecture, recipe.dialect):
         raise WeightsError(

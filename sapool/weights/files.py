@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from sapool.digests import check, remark
@@ -95,6 +96,14 @@ def _odd(value: Tensor) -> str | None:
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         return "repeats its numbers without holding them"
     return None
+
+
+def first_problem(error: ValidationError) -> str:
+    """Where the contents of a file aren't what they should be, and why: the first place."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, problem["loc"]))
+    where = where if len(where) <= 120 else f"{where[:60]}... ({len(where):,} characters)"
+    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

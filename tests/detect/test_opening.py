@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 import sapool
-from sapool.boxes.coco import find_dataset
 from sapool.detect.binding.base import KEPT, load_base
-from sapool.detect.binding.config import bind, write_config
+from sapool.detect.binding.config import write_config
 from sapool.detect.binding.literal import is_data, read_literal
 from sapool.errors import InputError
 from tests.detect.support import SHIPPED, command, digits_recipe, overrides
@@ -21,7 +21,7 @@ from tests.detect.support import SHIPPED, command, digits_recipe, overrides
 def test_a_kept_base_is_the_base(name: str, tmp_path: Path) -> None:
     base = load_base(SHIPPED[name])
     write_config(base, tmp_path / KEPT)
-    assert read_literal(tmp_path / KEPT).to_dict() == base.to_dict()
+    assert read_literal(tmp_path / KEPT) == base.to_dict()
 
 
 @pytest.mark.slow
@@ -62,10 +62,10 @@ def test_a_program_in_somebodys_run_is_refused(detector_run: Path, tmp_path: Pat
         assert "isn't executed when a run is opened" in err
     (run / KEPT).write_text(program.read_text())
     assert "nothing of a run is executed" in command("evaluate", run, code=2)[1]
-    (run / KEPT).write_text(
-        "model = dict(backbone=dict(type='SapoolBackbone'), neck=dict(type='os.system', command='touch x'))\n"
-    )
-    assert "no registered type 'os.system'" in command("evaluate", run, code=2)[1]
+    kept = load_base(SHIPPED["ssd"]).to_dict()
+    kept["model"]["neck"] |= {"type": "os.system", "command": "touch x"}
+    write_config(Config(kept), run / KEPT)
+    assert "model.neck.type is 'os.system', which isn't among" in command("evaluate", run, code=2)[1]
     assert not mark.exists()
     assert not Path("x").exists()
 
@@ -93,14 +93,3 @@ def test_data_is() -> None:
     assert is_data("a = dict(b=[1, -2.5, (None, True)], c={'d': 'e'})\n")
     assert not is_data("(" * 5000)
     assert not is_data(None)
-
-
-def test_a_bound_config_is_the_same_from_a_kept_base(detection_data: Path, tmp_path: Path) -> None:
-    recipe = digits_recipe("ssd-digits", detection_data)
-    dataset = find_dataset(recipe.data)
-    write_config(load_base(recipe.detector.base), tmp_path / KEPT)
-    ours = recipe.model_copy(
-        update={"detector": recipe.detector.model_copy(update={"base": str(tmp_path / "gone.py")})}
-    )
-    kept, plain = bind(ours, dataset, tmp_path, run=tmp_path), bind(recipe, dataset, tmp_path)
-    assert kept.config.to_dict() == plain.config.to_dict()

@@ -7,6 +7,7 @@ from pathlib import Path
 import mmdet
 from mmengine.config import Config
 
+from sapool.detect.binding.kept import made_anew
 from sapool.detect.binding.literal import read_literal
 from sapool.errors import InputError, did_you_mean
 
@@ -21,7 +22,8 @@ def load_base(name: str, run: Path | None = None) -> Config:
     """The config that a recipe builds on, with everything that it inherits.
 
     A config is a program. One that mmdet ships is run as such; another is run when training begins, by whoever wrote
-    it into the recipe, and never when somebody opens a run or goes on with it.
+    it into the recipe, and never when somebody opens a run or goes on with it: of what came of it, only what
+    `made_anew` takes is used.
 
     Args:
         name: relative to mmdet's folder of configs (`.py` may be left out), just the file's name where only one folder
@@ -38,7 +40,7 @@ def load_base(name: str, run: Path | None = None) -> Config:
                 f"detector.base: {name} is a program, which isn't executed when a run is opened, and {run} has no "
                 f"{KEPT} with what came of it; runs that are begun now have"
             )
-        return read_literal(path)
+        return made_anew(read_literal(path), path)
     try:
         config = Config.fromfile(path)
     except Exception as error:  # a config is a program: it can fail in any way

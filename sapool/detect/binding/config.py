@@ -25,9 +25,10 @@ from sapool.detect.binding.inputs import Size, base_size, bind_inputs
 from sapool.detect.binding.model import Binding, bind_model, check_parts
 from sapool.detect.binding.schedule import bind_training
 from sapool.digests import with_digest
-from sapool.errors import WorkError
+from sapool.errors import InputError, WeightsError, WorkError, first_line
 from sapool.recipes.detection import DetectionRecipe
 from sapool.weights.atomic import write_text
+from sapool.weights.files import misfits
 
 # What mmengine's runner reads. The rest of a base are variables that it was written with.
 _SETTINGS = (
@@ -38,6 +39,9 @@ _SETTINGS = (
 )
 
 _ENOUGH = 512  # pixels
+
+STUMBLES = (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What mmdet raises where a setting isn't what it expects."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,15 @@ def bind(recipe: DetectionRecipe, dataset: BoxDataset, work_dir: Path, *, run: P
         InputError: the base, the architecture and the recipe don't fit together.
     """
     config = load_base(recipe.detector.base, run)
+    try:
+        return _bound(config, recipe, dataset, work_dir)
+    except (InputError, WorkError):
+        raise
+    except STUMBLES as error:
+        raise InputError(f"detector.base: {recipe.detector.base} can't be bound: {_said(error)}") from error
+
+
+def _bound(config: Config, recipe: DetectionRecipe, dataset: BoxDataset, work_dir: Path) -> BoundConfig:
     check_parts(config.model)
     before = base_size(config)
     size = before if recipe.data.sides is None else recipe.data.sides[::-1]
@@ -85,10 +98,42 @@ def write_config(config: Config, path: str | Path) -> None:
 
 
 def build_model(config: Config) -> Any:
-    """The detector of a config, with batch norms that work in one process."""
+    """The detector of a config, with batch norms that work in one process.
+
+    Raises:
+        InputError: the base describes none that mmdet can build.
+    """
     init_default_scope(config.get("default_scope", "mmdet"))
-    model = MODELS.build(copy.deepcopy(config.model))  # some heads write into theirs
+    try:
+        model = MODELS.build(copy.deepcopy(config.model))  # some heads write into theirs
+    except (InputError, WorkError):
+        raise
+    except STUMBLES as error:
+        raise InputError(f"detector.base: mmdet can't build the detector that it describes: {_said(error)}") from error
     return revert_sync_batchnorm(model)
+
+
+def check_fits(bound: BoundConfig, content: dict[str, Any], path: Path) -> None:
+    """Refuses a checkpoint that isn't of the bound detector, before that takes any memory.
+
+    Args:
+        bound: the detector.
+        content: of the checkpoint.
+        path: its file, for the message.
+
+    Raises:
+        WeightsError: tensors are missing, too many, or of other shapes; or it is of an epoch that the run hasn't.
+    """
+    with torch.device("meta"):
+        model = build_model(bound.config)
+    if odd := misfits(model.state_dict(), content["state_dict"]):
+        raise WeightsError(f"{path} doesn't fit the detector that the run's recipe describes: {odd}")
+    if (epoch := content["meta"]["epoch"]) > (epochs := bound.config.train_cfg.max_epochs):
+        raise WeightsError(f"{path} is of epoch {epoch:,}, and the run has {epochs:,}; nothing was changed")
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)[:300]}"
 
 
 def smoke_test(bound: BoundConfig) -> float:
@@ -108,7 +153,7 @@ def smoke_test(bound: BoundConfig) -> float:
             losses = model(**model.data_preprocessor(_noise(bound)), mode="loss")
             loss, _ = model.parse_losses(losses)
             loss.backward()
-        except (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError) as error:
+        except STUMBLES as error:
             raise WorkError(
                 f"the bound detector doesn't run: {type(error).__name__}: {str(error).splitlines()[0]}; the base "
                 "may need what the binder doesn't know of"

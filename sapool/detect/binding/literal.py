@@ -6,11 +6,6 @@ import ast
 from pathlib import Path
 from typing import Any
 
-import mmcv.ops
-from mmdet.utils import register_all_modules
-from mmengine import registry
-from mmengine.config import Config
-
 from sapool.digests import check_text, remark
 from sapool.errors import InputError
 
@@ -19,8 +14,6 @@ _PLAIN = (
     *(ast.Module, ast.Assign, ast.Name, ast.Load, ast.Store, ast.Constant, ast.keyword),
     *(ast.Dict, ast.List, ast.Tuple, ast.UnaryOp, ast.USub),
 )
-
-_SCOPES = ("", "mmdet", "mmcv", "mmengine")
 
 
 def is_data(text: object) -> bool:
@@ -34,11 +27,11 @@ def is_data(text: object) -> bool:
     )
 
 
-def read_literal(path: Path) -> Config:
-    """A config that was written by `write_config`, read without running it.
+def read_literal(path: Path) -> dict[str, Any]:
+    """What a config that was written by `write_config` assigns, read without running it.
 
     Raises:
-        InputError: it can't be read, is more than plain data, or names a type that nothing registered.
+        InputError: it can't be read, or is more than plain data.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -52,12 +45,7 @@ def read_literal(path: Path) -> Config:
         values = None
     if values is None:
         raise InputError(f"{path} isn't read: it is more than plain data, and nothing of a run is executed")
-    known = _registered()
-    for name in _types(values):
-        scope, _, own = name.rpartition(".")
-        if own not in known or scope not in _SCOPES:
-            raise InputError(f"{path} isn't used: there is no registered type '{name}'")
-    return Config(values)
+    return values
 
 
 def _assigned(text: str) -> dict[str, Any] | None:
@@ -81,26 +69,6 @@ def _value(node: ast.expr) -> Any:
         items = [_value(item) for item in node.elts]
         return items if isinstance(node, ast.List) else tuple(items)
     return ast.literal_eval(node)
-
-
-def _types(value: Any) -> list[str]:
-    """Every `type` in nested settings; mmengine looks each up, and imports what it doesn't know."""
-    if isinstance(value, dict):
-        own = [str(value["type"])] if "type" in value else []
-        return own + [name for item in value.values() for name in _types(item)]
-    return [name for item in value for name in _types(item)] if isinstance(value, (list, tuple)) else []
-
-
-def _registered() -> set[str]:
-    """The names of what mmengine, mmcv and mmdet build, and of mmcv's operators, which go by type as well."""
-    register_all_modules(init_default_scope=False)
-    known = set(dir(mmcv.ops))
-    todo = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
-    while todo:
-        one = todo.pop()
-        known |= set(one.module_dict)
-        todo += one.children.values()
-    return known
 
 
 def _is_dict(call: ast.Call) -> bool:

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from sapool.detect.checkpoints import POINTER, STOPPED, best_name, bests, epochs_in
 from sapool.detect.files import BACKEND
 from sapool.detect.training.state import KEY, Memory, give_gradients, gradients_of, memory_of, recall
+from sapool.errors import WeightsError
 from sapool.runs.process.signals import Heeding, Stopped
 from sapool.weights.atomic import write_text
 
@@ -60,7 +61,10 @@ class KeepCheckpoints(Hook):  # type: ignore[misc]
         if not runner._resume:  # weights alone are wanted
             return
         kept = checkpoint.get(KEY, {})
-        runner.train_loop.entered = kept.get("batch", 0)
+        entered, batches = kept.get("batch", 0), len(runner.train_dataloader)
+        if entered >= batches and entered:
+            raise WeightsError(f"the checkpoint is of batch {entered:,} of an epoch, and the run's have {batches:,}")
+        runner.train_loop.entered = entered
         runner.train_loop.validation_due = kept.get("validation_due", False)
         recall(runner, kept.get("memory", {}))
         give_gradients(runner, kept.get("gradients", {}))

@@ -22,10 +22,21 @@ def memory_of(runner: Runner) -> Memory:
 
 
 def recall(runner: Runner, memory: Memory) -> None:
-    """Gives a detector's parts the attributes that they had; nothing that they don't have."""
+    """Gives a detector's parts the attributes that they had; nothing that they don't have, or of another kind."""
     for path, owner, name in list(_attributes(_model(runner))):
-        if path in memory and is_plain(memory[path]):
+        if path in memory and _alike(memory[path], getattr(owner, name)):
             setattr(owner, name, memory[path])
+
+
+def _alike(value: Any, before: Any) -> bool:
+    """Whether a value may take another's place: both numbers, both lists, or one of them nothing yet."""
+    if not is_plain(value) or isinstance(before, str):  # a text is a setting, and nothing that is remembered
+        return False
+    kinds = [
+        float if isinstance(each, (int, float)) and not isinstance(each, bool) else type(each)
+        for each in (value, before)
+    ]
+    return kinds[0] is kinds[1] or type(None) in kinds
 
 
 def gradients_of(runner: Runner) -> dict[str, Any]:
