@@ -191,7 +191,7 @@ def _toml(value: object) -> str:
 
 
 def _read(path: str) -> str:
-    if Path(path).is_dir():
+    if _is_folder(path):
         raise RecipeError(
             f"{path} is a folder, and no recipe; your own images are trained on by: sapoolc train folder "
             f"data.root={path}"

@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=float, default=None, help="of all kinds together (default: rounds as in tests)"
     )
+    parser.add_argument("--rounds", type=int, default=None, help="of each kind besides its corpus, in place of minutes")
     parser.add_argument("--kind", action="append", choices=list(known), help="only this one; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="another one tries other inputs")
     parser.add_argument("--only", type=int, help="one try of one kind, in this process, with its traceback")
@@ -30,7 +31,9 @@ def main() -> int:
     counts = []
     for kind in chosen:
         share = options.minutes / len(chosen) if options.minutes else None
-        counts.append(count(kind, seed=options.seed, minutes=share, rounds=None if share else kind.rounds))
+        counts.append(
+            count(kind, seed=options.seed, minutes=share, rounds=None if share else options.rounds or kind.rounds)
+        )
         print(f"{kind.name}: {counts[-1].tried} tried", file=sys.stderr)
         for failure in counts[-1].failures[:SHOWN]:
             print(failure, file=sys.stderr, flush=True)

@@ -109,7 +109,7 @@ def changed(random: Random, data: dict[str, Any]) -> dict[str, Any]:
             case 0:
                 del state[key]
             case 1:
-                state[random.choice((key + "x", "\x1b[2J", 5, "a\0b"))] = state.pop(key)
+                state[random.choice((f"{key}x", "\x1b[2J", 5, "a\0b"))] = state.pop(key)
             case _:
                 state[key] = odd_tensor(random, state[key]) if isinstance(state[key], torch.Tensor) else None
     rest = {key: value for key, value in data.items() if key != "state_dict"}

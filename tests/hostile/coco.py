@@ -33,8 +33,77 @@ def changed(**lists: Any) -> str:
     return json.dumps({**WHOLE, **lists})
 
 
+PLACES: dict[str, tuple[Any, ...]] = {
+    "id": (0, -1, 1, 2, 10**20, 1.0, 1.5, "1", None, True, [1], {"a": 1}, float("nan")),
+    "image_id": (0, 1, 2, 3, 4, -1, "1", None, [1], 2**70, 1.0, True),
+    "category_id": (0, 1, 2, 3, 99, -5, "1", None, [1], 2**70, True),
+    "bbox": (
+        *(
+            [0, 0, 0, 0],
+            [0, 0, -1, 5],
+            [31, 31, 1, 1],
+            [31.999, 31.999, 1e-9, 1e-9],
+            [-5, -5, 100, 100],
+            [1, 1, 2, 2, 3],
+        ),
+        *([1e308, 1e308, 1e308, 1e308], [0, 0, 10**400, 1], [True, 1, 1, 1], "1 1 2 2", [[1, 1, 2, 2]], [None] * 4),
+    ),
+    "area": (0, -1, 1e308, None, "9", [], 10**400, float("inf")),
+    "iscrowd": (0, 1, 2, -1, None, "0", True, [], 0.5),
+    "file_name": (
+        *("../1.png", "/etc/hostname", "1.png/", ".", "..", "", "http://127.0.0.1:9/zzcanary", "s3://zzcanary/x.png"),
+        *("zzcanary.png", "1.png\n", "1\x00.png", "\ud800.png", "x" * 5000, 3, None, ["1.png"], "1.PNG"),
+    ),
+    "width": (0, -1, 31, 33, 1, 10**9, 32.0, 32.5, "32", None, True, float("nan")),
+    "height": (0, -1, 31, 33, 1, 10**9, 32.0, 32.5, "32", None, True),
+    "name": ("cat", "dog", "", " ", "a\nb", "\x1b[2J", "\u202eevil", "x" * 5000, 3, None, ["cat"], "[bold]x", "{0}%s"),
+    "segmentation": (
+        *(
+            [],
+            [[]],
+            [[1, 1]],
+            [[1, 1, 2, 2, 3, 3]],
+            {"counts": "x", "size": [32, 32]},
+            {"counts": [1], "size": [1e9, 1]},
+        ),
+        *("zzcanary", None, 3, [[float("nan")] * 6], {"counts": [-1, 2], "size": [32, 32]}, {}),
+    ),
+    "seg_map_path": ("zzcanary.png",),
+    "ignore": (0, 1, None, "x"),
+}
+"""What stands in the fields of an annotation file, and could."""
+
+
+def with_odd_fields(random: Random, data: dict[str, Any]) -> dict[str, Any]:
+    """Annotations some of whose entries have other values, come twice, or are gone."""
+    made: dict[str, Any] = json.loads(json.dumps(data))
+    for _ in range(random.choice((1, 1, 2, 3, 8))):
+        entries = made[random.choice(list(made))]
+        if not entries:
+            continue
+        entry = random.choice(entries)
+        match random.randrange(8):
+            case 0:
+                entries.append(dict(entry))
+            case 1:
+                entries.remove(entry)
+            case 2:
+                entry.pop(random.choice(list(entry)), None)
+                if not entry:
+                    entries.remove(entry)
+            case 3:
+                key = random.choice(list(PLACES))
+                entry[key] = random.choice(PLACES[key])
+            case _:
+                key = random.choice([key for key in entry if key in PLACES] or ["id"])
+                entry[key] = random.choice(PLACES[key])
+    return made
+
+
 def some_annotations(random: Random, folder: Path) -> str:
     data: Any = WHOLE
+    if random.random() < 0.6:
+        return json.dumps(with_odd_fields(random, WHOLE))
     for _ in range(random.choice((0, 1, 1, 2, 3))):
         data = mutate(random, data)
     text = json.dumps(data)

@@ -115,9 +115,14 @@ def _import_classifier() -> None:
 
 
 def _make_boxes() -> None:
+    import sapool.detect.fit  # noqa: F401, PLC0415
+
+    _make_data()
+
+
+def _make_data() -> None:
     import tempfile  # noqa: PLC0415
 
-    import sapool.detect.fit  # noqa: F401, PLC0415
     from sapool.boxes import digits  # noqa: PLC0415
 
     _data[:] = [Path(tempfile.mkdtemp(prefix="hostile-boxes-")) / "data"]
@@ -131,9 +136,26 @@ def _detector() -> tuple[str, ...]:
     )
 
 
+def _import_torchvision() -> None:
+    import sapool.detectors.fit  # noqa: F401, PLC0415
+
+    _make_data()
+
+
+def _torchvision() -> tuple[str, ...]:
+    return (
+        *("retinanet-torchvision-digits", "data.name=coco_folder", f"data.root={_data[0]}", "data.image_size=64"),
+        *("architecture=mobilenet-lip-1222121", "detector.neck_channels=[16]", "data.workers=1"),
+        *("train.batch_size=4", "train.epochs=2", "train.validate_every=1", "train.log_every=1"),
+    )
+
+
 _any: dict[str, Any] = {"make": some_moment, "seconds": 4 * _LONGEST, "megabytes": 3072, "starts": True, "quick": 0}
 
 KINDS = (
     Kind("kills", judge=_judge(lambda: CLASSIFIER), rounds=2, setting_up=_import_classifier, **_any),
     Kind("kills of detectors", judge=_judge(_detector), rounds=1, setting_up=_make_boxes, **_any),
+    Kind(
+        "kills of torchvision's detectors", judge=_judge(_torchvision), rounds=1, setting_up=_import_torchvision, **_any
+    ),
 )

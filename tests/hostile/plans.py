@@ -16,7 +16,10 @@ from sapool.digests import json_with_digest
 from tests.hostile import CANARY, Kind
 from tests.hostile.strings import mutated
 
-TEXTS = ("resnet18-nlp_headfix2-1222", "prepool-lip-2-resnet18_v2-gaussian_pool-2122", "mobilenet-attnpool-1222121")
+TEXTS = (
+    *("resnet18-nlp_headfix2-1222", "prepool-lip-2-resnet18_v2-gaussian_pool-2122", "mobilenet-attnpool-1222121"),
+    *("dyresnet18-nlp_headfix2_nowin_reduced-1222", "squeezenet1_1-dfmixp-2221", "vgg11-skip-22222"),
+)
 LEAVES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 3, 7, 10**6, 2**63, 10**400, 0.5, 1e308, "", "x", "nlp", "skip", "\ud800"),
     *("a\0b", "x" * 5000, [], [1], [[]], {}, {"a": 1}, f"timm:hf_hub:{CANARY}/x", f"{CANARY}.pt", "own", "dfmixp"),
@@ -57,11 +60,37 @@ def mutate(random: Random, value: Any) -> Any:
     return random.choice(LEAVES)
 
 
+def crossed(random: Random, data: Any) -> Any:
+    """A plan with a value of one place at another of the same name, from itself or from another plan."""
+    places: list[tuple[Any, Any]] = []
+    found: dict[Any, list[Any]] = {}
+
+    def walk(value: Any) -> None:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            places.append((value, key))
+            found.setdefault(key, []).append(item)
+            if isinstance(item, (dict, list)):
+                walk(item)
+
+    other = json.loads(plan(random.choice(TEXTS)))
+    walk(other)
+    places.clear()
+    walk(data)
+    for _ in range(random.choice((1, 1, 2, 5))):
+        owner, key = random.choice(places)
+        owner[key] = json.loads(json.dumps(random.choice(found[key])))
+    return data
+
+
 def some_plan(random: Random, folder: Path) -> str:
     text = plan(random.choice(TEXTS))
     if random.random() < 0.2:
         return mutated(random, text)
     data = json.loads(text)
+    if random.random() < 0.4:
+        data = crossed(random, data)
+        data.pop("digest", None)
+        return json.dumps(data) if random.random() < 0.8 else json_with_digest(data)
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         data = mutate(random, data)
     return json.dumps(data)

@@ -91,6 +91,8 @@ KINDS = (
             'extends = "digits"\narchitecture = "a\\u0000.json"',
             'extends = "digits"\n' + "\n".join(f"key{number} = 1" for number in range(20_000)),
             "a." * 3000 + "b = 1",
+            f'extends = "{"x" * 9000}"',
+            f'extends = "{"x/" * 4000}y.toml"',
             f'extends = "digits"\nplan = {json.dumps("[" * 3000)}',
         ),
         rounds=150,

@@ -8,8 +8,15 @@ from random import Random
 import torch
 
 import sapool
+from sapool.catalogue import backbones
+from sapool.catalogue.poolings import POOLINGS
 from tests.hostile import Kind
 
+SMALL = {
+    name: backbones.BACKBONES[name]
+    for name in ("resnet18", "mobilenet", "squeezenet1_1", "vgg11", "mobilenet_v3_small", "alexnet")
+}
+BACKBONES = tuple(SMALL)
 SEEDS = (
     "prepool-nlp-4-resnet18-nlp-1222",
     "mobilenet_v2-gaussian_pool-4222121",
@@ -49,8 +56,31 @@ def mutated(random: Random, text: str, pieces: tuple[str, ...] = PIECES) -> str:
     return text
 
 
+def made(random: Random) -> str:
+    """Words of the language in the order of the language, with numbers that may be of any size."""
+    backbone = random.choice(BACKBONES)
+    stages = len(SMALL[backbone].stages)
+    digits = [random.choice("1112234") for _ in range(random.choice((stages, stages, stages, stages + 1, stages - 1)))]
+    text = f"{random.choice(('', '', 'dy'))}{backbone}{random.choice(('', '', '', '_v2'))}-"
+    text += f"{pooling(random)}-{''.join(digits)}"
+    if random.random() < 0.3:
+        text = f"prepool-{pooling(random)}-{random.choice((1, 2, 4, 7, 64, 256, 0, 10**9))}-{text}"
+    return text
+
+
+def pooling(random: Random) -> str:
+    modifiers = {
+        "_headfix": random.choice(("", "1", "2", "3", "16", "0", "4096", "9" * 30)),
+        "_nowin": "",
+        "_reduced": random.choice(("", "1", "0842", "1111", "9999999", "0" * 300)),
+    }
+    chosen = random.sample(list(modifiers.items()), random.choice((0, 0, 1, 2, 3)))
+    return random.choice(list(POOLINGS)) + "".join(name + value for name, value in chosen)
+
+
 def some_string(random: Random, folder: Path) -> str:
-    return mutated(random, random.choice(SEEDS))
+    text = made(random) if random.random() < 0.6 else random.choice(SEEDS)
+    return text if random.random() < 0.3 else mutated(random, text)
 
 
 def compiled(text: str, folder: Path) -> None:

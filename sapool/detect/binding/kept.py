@@ -40,7 +40,7 @@ _NAMING = ("type", "ema_type")
 # What reads files elsewhere; None is what it is where it isn't asked for.
 _ELSEWHERE = frozenset(["backend_args", "file_client_args", "pretrained"])
 _REFUSED = frozenset(["checkpoint", "constructor", "custom_imports"])
-_WORD = re.compile(r"[A-Za-z0-9_.+ -]{0,100}")
+_KEY, _WORD = re.compile(r"[A-Za-z0-9_.]{1,100}"), re.compile(r"[A-Za-z0-9_+ -]{0,100}")
 _DEEPEST, _MOST_ITEMS = 40, 4096
 _MOST, _MOST_STEPS = 1 << 16, 1 << 31
 
@@ -116,7 +116,7 @@ def _is_pretrained(value: Any) -> bool:
 
 def _items(value: dict[Any, Any], where: str) -> list[tuple[str, Any]]:
     for key in value:
-        if not isinstance(key, str) or not _WORD.fullmatch(key) or key.startswith("_"):
+        if not isinstance(key, str) or not _KEY.fullmatch(key) or key.startswith("_"):
             raise _OddError(f"{where} has a setting {brief(key)}, which a run can't keep")
     return list(value.items())
 
@@ -126,7 +126,8 @@ def _setting(key: str, value: Any, where: str, types: frozenset[str], depth: int
         scope, _, own = value.rpartition(".") if isinstance(value, str) else ("", "", None)
         if own not in types or scope not in _SCOPES:
             raise _OddError(f"{where} is {brief(value)}, which isn't among the parts of detectors that a run may name")
-    elif key in _REFUSED or (key in _ELSEWHERE and value is not None):
+        return value
+    if key in _REFUSED or (key in _ELSEWHERE and value is not None):
         raise _OddError(f"{where} isn't data of the run: it makes mmengine read or run something else")
     return _plain(value, where, types, depth + 1)
 
