@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
-
-from sapool.runs.process.signals import ending_at_once
 
 __all__ = ["main"]
 
@@ -16,6 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the command and its own; None for the process's.
     """
+    if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from the imports that follow
+    from sapool.runs.process.signals import ending_at_once  # noqa: PLC0415
+
     with ending_at_once(for_good=arguments is None):
         from sapool.cli.main import main as run  # noqa: PLC0415
 

@@ -15,7 +15,7 @@ from sapool.cost.comparison import compare
 from sapool.diagnostics import diagnose, unacknowledged
 from sapool.recipes.settings import Recipe
 from sapool.runs.results import DryRun, Table
-from sapool.training.trainer import make_dry_trainer, quiet_lightning
+from sapool.training.trainer import check_accelerator, make_dry_trainer, quiet_lightning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,7 @@ def dry_run(recipe: Recipe) -> ClassifierDryRun:
     """
     watch = Stopwatch()
     with quiet_lightning():
+        check_accelerator(recipe.train)
         L.seed_everything(recipe.train.seed, workers=False, verbose=False)
         data = DataModule(recipe)
         model = build_model(recipe, len(data.classes))

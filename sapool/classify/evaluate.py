@@ -20,7 +20,7 @@ from sapool.runs.progress import Progress
 from sapool.runs.protocol import Run
 from sapool.runs.results import Evaluation, Table
 from sapool.training.reporting import Reporter
-from sapool.training.trainer import quiet_lightning
+from sapool.training.trainer import has_accelerator, quiet_lightning
 
 TOP = 5
 
@@ -101,7 +101,7 @@ def evaluate(run: Run[Recipe, CompiledModel], progress: Progress) -> ClassifierE
     data = DataModule(recipe)
     with quiet_lightning():
         trainer = L.Trainer(
-            accelerator=recipe.train.accelerator,
+            accelerator=_here(recipe.train.accelerator),
             devices=1,
             precision=recipe.train.precision,
             logger=False,
@@ -128,3 +128,8 @@ def evaluate(run: Run[Recipe, CompiledModel], progress: Progress) -> ClassifierE
     save_figure(draw_confusion(evaluation.confusion, run.classes, title), plot)
     save_json(evaluation.as_data(), run.path / "evaluation.json")
     return evaluation
+
+
+def _here(accelerator: str) -> str:
+    """What a run was trained on, where this machine has it: opening a run asks nothing of the machine."""
+    return accelerator if accelerator == "cpu" or has_accelerator(accelerator) else "auto"

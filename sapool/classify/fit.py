@@ -38,7 +38,7 @@ from sapool.training.callbacks import CheckpointCallback, UniformityMonitor, sto
 from sapool.training.checkpoints import BEST, LAST, best_checkpoint, last_checkpoint, load_into
 from sapool.training.reporting import Reporter
 from sapool.training.temperature import fold_temperature
-from sapool.training.trainer import make_trainer, quiet_lightning
+from sapool.training.trainer import check_accelerator, make_trainer, quiet_lightning
 
 
 class ClassifierFit(Fit):
@@ -79,6 +79,7 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress) -> Fit:
     path, progress = folder.path, progress if is_main() else Progress()
     with folder.held(progress), quiet_lightning(), folder.announced():
         last = last_checkpoint(path, recipe) if folder.resumed else None
+        check_accelerator(recipe.train)
         L.seed_everything(recipe.train.seed, workers=False, verbose=False)
         data = DataModule(recipe)
         model = build_model(recipe, len(data.classes), last=last)

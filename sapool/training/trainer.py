@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor
 from lightning.pytorch.profilers import SimpleProfiler
 
+from sapool.errors import InputError
 from sapool.recipes.settings import Train
 from sapool.runs.folder import is_main
 from sapool.training.callbacks import SeedPerStep
@@ -34,6 +35,34 @@ _WARNINGS = (
     ".*GPU available but not used.*",
     ".*srun.*command is available.*",
 )
+
+
+def check_accelerator(settings: Train) -> None:
+    """Refuses a machine's part that this one hasn't, before anything is begun.
+
+    Raises:
+        InputError: names the setting, and what there is.
+    """
+    wanted = settings.accelerator
+    if wanted not in ("auto", "cpu") and not has_accelerator(wanted):
+        raise InputError(
+            f"train.accelerator: this machine has no {wanted} that torch can use; train.accelerator=auto takes what "
+            "there is"
+        )
+    there = torch.cuda.device_count()
+    if not there or wanted in ("cpu", "mps"):
+        return
+    devices = settings.devices
+    if isinstance(devices, int) and devices > there:
+        raise InputError(f"train.devices: {devices} GPUs, and this machine has {there}")
+    if not isinstance(devices, int) and max(devices) >= there:
+        raise InputError(f"train.devices: GPU {max(devices)}, and this machine's are 0 to {there - 1}")
+
+
+def has_accelerator(name: str) -> bool:
+    """Whether this machine has what a recipe calls gpu or mps."""
+    mps = torch.backends.mps.is_available()
+    return mps if name == "mps" else torch.cuda.is_available() or mps
 
 
 def make_trainer(

@@ -76,6 +76,9 @@ def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
 
     # Before torch is loaded.
     folder = RunFolder.choose(recipe, options.run_dir, resume=options.resume)
+    named = [options.recipe] if options.recipe is not None and "=" in options.recipe else []
+    if folder.resumed and (options.recipe is None or named):
+        _check_first_weights(recipe, folder.path, [*named, *options.overrides])
     check_machine(recipe, resume=folder.resumed)
     from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
@@ -95,6 +98,24 @@ def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
         with suppress(OSError):  # the terminal may be gone
             console(stderr=True).print(f"stopped, {saved}; {resuming}", markup=False)
     return 128 + fit.stopped
+
+
+def _check_first_weights(recipe: AnyRecipe, path: Path, overrides: list[str]) -> None:
+    """Refuses to begin a run anew by its own recipe where that reads or fetches weights from elsewhere.
+
+    A run is data: what its recipe names besides its data set is for whoever names the recipe, or the weights, again.
+    """
+    weights = recipe.weights
+    if weights is None or weights == "DEFAULT" or weights.startswith("torchvision://"):
+        return
+    if any(text.startswith("weights=") for text in overrides) or any(
+        next(path.glob(kind), None) is not None for kind in ("*.ckpt", "*.pth")
+    ):
+        return
+    raise InputError(
+        f"the run in {path} ended before its first checkpoint, and would begin with the weights {weights}, which "
+        f"aren't the run's: name its recipe again, or the weights with weights=FILE"
+    )
 
 
 def _dry_run(recipe: AnyRecipe, options: argparse.Namespace) -> int:
