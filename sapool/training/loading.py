@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 
 from sapool.errors import InputError
+from sapool.runs.process.workers import end_with_parent
 
 
 class Seeded(Dataset[Any], ABC):
@@ -98,6 +99,7 @@ class Loader(DataLoader[Any]):
             persistent_workers=workers > 0,
             collate_fn=_as_is,
             pin_memory=pin,
+            worker_init_fn=end_with_parent,
             generator=torch.Generator(),  # so that a loader draws nothing from torch's own
         )
         self.samples, self.batches, self.limit = samples, batches, limit

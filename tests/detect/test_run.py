@@ -205,7 +205,7 @@ def test_damaged_and_foreign_checkpoints(run):
     last.write_bytes(whole[: len(whole) // 2])
     assert "is damaged" in refused(run)
     torch.save({"weight": torch.zeros(2)}, last)
-    assert "isn't a checkpoint of mmengine" in refused(run)
+    assert "isn't a checkpoint of a detector's run" in refused(run)
     last.write_bytes(whole)
     with pytest.raises(WeightsError, match="isn't of resnet50-skip-1222"):
         read_run_checkpoint(last, "resnet50-skip-1222")

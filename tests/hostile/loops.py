@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from random import Random
+from threading import Event
 
 import torch
 from torch.nn import functional as F
@@ -65,7 +69,52 @@ def together(threads: int, folder: Path) -> None:
     in_company(threads=threads, compiles=2)
 
 
+def forked(threads: int, folder: Path) -> None:
+    """A fork of a process whose threads are compiling compiles too."""
+    stop = Event()
+
+    def compile_on() -> None:
+        while not stop.is_set():
+            with torch.device("meta"):
+                sapool.compile(TEXTS[0], image_size=64)
+
+    with ThreadPoolExecutor(threads) as pool:
+        others = [pool.submit(compile_on) for _ in range(threads)]
+        try:
+            sapool.compile(TEXTS[1], image_size=64)
+            child = os.fork()
+            if not child:
+                code = 1
+                try:
+                    with torch.device("meta"):
+                        sapool.compile(TEXTS[2], image_size=64)
+                    code = 0
+                finally:
+                    os._exit(code)
+            until = time.monotonic() + 60
+            while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < until:
+                time.sleep(0.02)
+            if done == (0, 0):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            assert done[0], "a fork of a compiling process hangs"
+            assert done[1] == 0, f"a fork ended with {done[1]}"
+        finally:
+            stop.set()
+        for other in others:
+            other.result()
+
+
 KINDS = (
+    Kind(
+        "forks",
+        make=lambda random, folder: random.choice((1, 2)),
+        judge=forked,
+        rounds=2,
+        quick=0,
+        seconds=300,
+        starts=True,
+    ),
     Kind(f"loops of {COMPILES} compiles", make=some_text, judge=compiled_again, rounds=30, quick=0, seconds=300),
     Kind(f"loops of {STEPS} training steps", make=some_text, judge=trained_on, rounds=10, quick=0, seconds=300),
     Kind(
