@@ -110,7 +110,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options, rest = _parser().parse_known_args(arguments)
     # argparse gives up on overrides that stand behind an option.
     if rest and not (hasattr(options, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
-        options.parser.exit(2, f"sapoolc: {_unrecognized(options, rest)}\n")
+        options.parser.exit(2, f"sapoolc: {visible(_unrecognized(options, rest))}\n")
     if rest:
         options.overrides += rest
     return options

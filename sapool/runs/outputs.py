@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from sapool.digests import json_with_digest
-from sapool.errors import InputError
+from sapool.errors import InputError, visible
 from sapool.weights.atomic import replacing, write_text
 
 _LONGEST = 230
@@ -46,7 +47,9 @@ def _shortened(stem: str) -> str:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as a whole PNG."""
+    """Writes a figure as a whole PNG; names in it are shown as elsewhere, control characters escaped."""
+    for text in figure.findobj(Text):
+        text.set_text(visible(text.get_text(), lines=True))
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 

@@ -128,12 +128,17 @@ def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
 def mixed(state: Mapping[str, Tensor]) -> str:
     """Which kinds of numbers a state dict mixes that no network computes with at once; "" for none.
 
-    Norms may have other numbers than the layers that have matrices.
+    Norms have the numbers of the layers that have matrices, or single ones where those have half as many bits.
     """
     layers = {key.rpartition(".")[0] for key, value in state.items() if value.dim() > 1}
-    own = [value for key, value in state.items() if key.rpartition(".")[0] in layers and value.is_floating_point()]
-    kinds = {str(value.dtype).removeprefix("torch.") for value in own}
-    return " and ".join(sorted(kinds)) if len(kinds) > 1 else ""
+    numbers = [
+        (key.rpartition(".")[0] in layers, value.dtype) for key, value in state.items() if value.is_floating_point()
+    ]
+    kinds = {kind for of_layer, kind in numbers if of_layer}
+    if len(kinds) == 1:
+        halves = kinds <= {torch.float16, torch.bfloat16}
+        kinds |= {kind for of_layer, kind in numbers if not of_layer and not (halves and kind == torch.float32)}
+    return " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds)) if len(kinds) > 1 else ""
 
 
 def _shape(value: Tensor) -> str:

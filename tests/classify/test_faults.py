@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sapool.cli.main import main
 from sapool.errors import RecipeError, WeightsError, WorkError
 from sapool.recipes.reading import read_recipe
 from sapool.runs.folder import make
@@ -186,3 +187,28 @@ def test_wrong_input(arguments, said, tmp_path):
     assert said in err
     assert out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(tmp_path):
+    _, err = sapoolc("train", "digits", "train.accelerator=gpu", "--run-dir", tmp_path / "run", code=2)
+    assert "train.accelerator: this machine has no gpu that torch can use" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_first_weights_of_somebodys_run_are_not_read(run):
+    """A run that has no checkpoint yet begins anew; its own recipe alone gets no other file opened for that."""
+    for file in run.glob("*.ckpt"):
+        file.unlink()
+    recipe = run / "recipe.toml"
+    recipe.write_text('weights = "elsewhere.pt"\n' + recipe.read_text().partition("\n")[2])
+    _, err = sapoolc("train", "--resume", "--run-dir", run, code=2)
+    assert "would begin with the weights elsewhere.pt, which aren't the run's" in err
+    _, err = sapoolc("train", "--resume", "--run-dir", run, "weights=elsewhere.pt", code=2)
+    assert "no such file: elsewhere.pt" in err
+
+
+def test_arguments_are_shown_as_names_are(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "digits", "--x\x1b[2J"])
+    assert r"unrecognized arguments: --x\x1b[2J." in capsys.readouterr().err

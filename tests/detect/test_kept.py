@@ -64,6 +64,7 @@ REFUSED: dict[str, Change] = {
     "a schedule": lambda base: base.update(param_scheduler=[{"type": "zzcanary.LR"}]),
     "a metric": lambda base: base.update(val_evaluator={"metric": "zzcanary"}),
     "too many channels": lambda base: base["model"]["neck"].update(out_channels=[10**9]),
+    "a number without end": lambda base: base["model"]["neck"].update(note=10**400),
     "too many items": lambda base: base["model"]["neck"].update(out_channels=[1] * 10_000),
     "bytes": lambda base: base["model"]["neck"].update(note=b"x"),
     "no number": lambda base: base["model"]["neck"].update(note=float("nan")),

@@ -43,6 +43,14 @@ def test_folders_and_files(tmp_path):
         save_figure(Figure(), tmp_path / "nowhere" / "x.png")
 
 
+@pytest.mark.filterwarnings("error")
+def test_names_in_a_figure_are_shown_as_elsewhere(tmp_path):
+    figure = Figure()
+    figure.suptitle("a\x1b[2J\x9b\nb")
+    save_figure(figure, tmp_path / "x.png")
+    assert figure.get_suptitle() == "a\\x1b[2J\\x9b\nb"
+
+
 def test_images_are_read_in_colour_or_refused(tmp_path):
     file = tmp_path / "grey.png"
     Image.new("L", (5, 3), 7).save(file)

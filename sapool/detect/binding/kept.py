@@ -138,7 +138,7 @@ def _check_leaf(value: Any, where: str) -> None:
     if isinstance(value, str):
         if not _WORD.fullmatch(value):
             raise _OddError(f"{where} is {brief(value)}; no setting of a kept base is a path or an address")
-    elif not isinstance(value, (int, float)) or math.isnan(value):
+    elif not isinstance(value, int) and not (isinstance(value, float) and not math.isnan(value)):
         raise _OddError(f"{where} is {brief(value)}, which is no number or name")
     elif isinstance(value, int) and value != _UNBOUNDED and abs(value) > _most(where):
         raise _OddError(f"{where} is {brief(value)}, which is more than any detector needs")
