@@ -49,7 +49,7 @@ POOLINGS: Registry[PoolingType] = Registry(
     decorator="register_pooling",
     entry=PoolingType,
     group="sapool.poolings",
-    modules=("sapool.poolings",),
+    modules=("sapool.poolings", "sapool.poolings.rivals"),
     given=(
         PoolingType(
             "skip",

@@ -114,7 +114,7 @@ def _published(key: str, plan: Plan, theirs: set[str]) -> str:
         _, name, rest = key.split(".", 2)
         site = plan.site(name)
         assert site.pool is not None
-        rules = _POOLS[POOLINGS[site.pool.kind].target.rpartition(":")[2]]
+        rules = _POOLS.get(POOLINGS[site.pool.kind].target.rpartition(":")[2], ())  # none but theirs have other names
         return _pool_prefix(plan, site, mobile) + _renamed(rest, rules)
     return _mobilenet(key, plan, theirs) if mobile else key
 

@@ -68,9 +68,12 @@ def randomise(module: nn.Module) -> None:
     """Random weights of the sizes that trained ones have, and running statistics other than 0 and 1.
 
     Offsets of deformable sampling come out at around a pixel: off the grid, and some beyond the map. The shares of
-    dynamic kernels and the attention scores come out uneven.
+    dynamic kernels and the attention scores come out uneven. Buffers that no file holds are a formula's constants.
     """
+    kept = module.state_dict()
     for name, values in (*module.named_parameters(), *module.named_buffers()):
+        if name not in kept:
+            continue
         noise = torch.randn_like(values) if values.is_floating_point() else torch.zeros(values.shape)
         if name.endswith("running_var"):
             values.copy_(noise.abs() + 0.5)

@@ -1,0 +1,1 @@
+"""Poolings that others published and that a comparison needs, one family a file."""

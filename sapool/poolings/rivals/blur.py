@@ -1,0 +1,83 @@
+"""Anti-aliased downsampling (Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019)."""
+
+from __future__ import annotations
+
+from math import comb
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sapool.catalogue.poolings import register_pooling
+from sapool.poolings.base import Pooling
+
+_SOURCE = "Zhang, ICML 2019"
+
+
+@register_pooling(
+    "blur",
+    summary="binomial filter, then every s-th pixel",
+    use="predictions should hold still when an image moves; costs one depthwise convolution, which every runtime has",
+    source=_SOURCE,
+    rank=6,
+)
+class BlurPool(Pooling):
+    """`blur`: a depthwise binomial filter, of which every s-th pixel is kept (section 3.2, Blur + subsample).
+
+    The filter has t = 2s − 1 taps a side, (1, 2, 1)/4 for s = 2, and the map is mirrored around its border's rows and
+    columns. (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
+
+    The map that is blurred is the one that any pooling takes, so a stage's convolutions have stride 1. With t = 1 it is
+    subsampling.
+
+    Args:
+        channels: C.
+        stride: s.
+        taps: t, or None for 2s − 1.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, channels: int, stride: int, *, taps: int | None = None) -> None:
+        super().__init__(channels, stride)
+        self.taps = taps or 2 * stride - 1
+        row = torch.tensor([float(comb(self.taps - 1, place)) for place in range(self.taps)]) / 2 ** (self.taps - 1)
+        self.register_buffer("kernel", (row[:, None] * row)[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blurred(x, x.shape[-2] // self.stride, x.shape[-1] // self.stride)
+
+    def blurred(self, x: Tensor, height: int, width: int) -> Tensor:
+        """The first height × width of every s-th pixel of the filtered map."""
+        before = (self.taps - 1) // 2
+        sides = [before, self._behind(x.shape[-1], width), before, self._behind(x.shape[-2], height)]
+        if any(sides):
+            mirrors = max(sides[:2]) < x.shape[-1] and max(sides[2:]) < x.shape[-2]
+            x = F.pad(x, sides, mode="reflect" if mirrors else "replicate")
+        y = F.conv2d(x, self.kernel.expand(self.channels, 1, -1, -1), stride=self.stride, groups=self.channels)
+        return y if y.shape[-2:] == (height, width) else y[:, :, :height, :width]
+
+    def _behind(self, size: int, count: int) -> int:
+        """Padding behind so many pixels that so many windows need."""
+        return max((count - 1) * self.stride + self.taps - (self.taps - 1) // 2 - size, 0)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, taps={self.taps}"
+
+
+@register_pooling(
+    "maxblur",
+    summary="maximum at stride 1, binomial filter, then every s-th pixel",
+    use="max pooling is wanted, without its aliasing",
+    source=_SOURCE,
+    rank=6,
+)
+class MaxBlurPool(BlurPool):
+    """`maxblur`: the maximum of s × s pixels at stride 1, then `blur` (section 3.2, Max + blur + subsample).
+
+    (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋). A map of maxima that is too small to be mirrored repeats its border.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        dense = F.max_pool2d(x, self.stride, 1)
+        return self.blurred(dense, x.shape[-2] // self.stride, x.shape[-1] // self.stride)

@@ -1,0 +1,32 @@
+"""SoftPool (Stergiou, Poppe and Kalliatakis, "Refining activation downsampling with SoftPool", ICCV 2021)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sapool.catalogue.poolings import register_pooling
+from sapool.poolings.base import Pooling
+from sapool.poolings.window import upsample, weighted_average
+
+
+@register_pooling(
+    "softpool",
+    summary="window average weighed by the exponential of each value",
+    use="between average and maximum without parameters; strong responses count more, weak ones still count",
+    source="Stergiou, Poppe and Kalliatakis, ICCV 2021",
+    rank=7,
+)
+class SoftPool(Pooling):
+    """`softpool`: y = A(x·w)/A(w) with w = exp(x), the softmax of each window, per channel (equations 1 and 2).
+
+    (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋). Exponents are taken less their window's maximum, which cancels, so that no
+    value is too large for them.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2] // self.stride * self.stride, x.shape[-1] // self.stride * self.stride
+        if x.shape[-2:] != (height, width):
+            x = x[:, :, :height, :width]
+        largest = upsample(F.max_pool2d(x, self.stride), height, width)
+        return weighted_average(x, (x - largest).exp(), self.stride)
