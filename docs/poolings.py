@@ -31,6 +31,12 @@ classes' docstrings and of the cost model (`make pages`); `sapoolc list poolings
 packages bring. In the formulas A is average pooling with side and stride s, σ the sigmoid, BN batch normalisation, C
 the channels, p a patch's side, d a token's channels.
 
+`blur` to `rnnpool` are those of others, to compare with. A `.tflite` can't hold `flc`, `aps` and `lps`, and says so
+before it is written; ONNX and exported programs hold all of them. DiffStride (Riad et al., ICLR 2022), whose stride
+is learned, isn't one of the language: a stride here is a digit that is planned and verified before anything is
+trained, and DiffStride's maps have whatever size training gives them. `blur` filters a stage's output, as every
+pooling does; the form that blurs right behind the strided convolution itself isn't in the language.
+
 ## Side by side
 
 What one pool costs where stage 2 of ResNet-18 downsamples (128 channels, 56×56 to 28×28), and the peak activation
@@ -110,8 +116,8 @@ def draw(path: Path) -> None:
     """Draws a map for each kind that isn't an ablation."""
     kinds = [(entry.name, 1) for entry in KINDS if entry.target]
     kinds.insert([name for name, _ in kinds].index("nlp") + 1, ("nlp", 2))
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    axes = figure.subplots(2, (len(kinds) + 1) // 2)
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    axes = figure.subplots(3, -(-len(kinds) // 3))
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (kind, patch) in zip(axes.flat, kinds, strict=False):

@@ -31,7 +31,8 @@ class Blur(_Strided):
         taps = 2 * self.stride - 1
         self.row = [comb(taps - 1, k) / 2 ** (taps - 1) for k in range(taps)]
         kernel = [[one * other for other in self.row] for one in self.row]
-        self.register_buffer("kernel", torch.tensor(kernel, dtype=pool.get_buffer("kernel").dtype)[None, None])
+        like = pool.get_buffer("kernel")
+        self.register_buffer("kernel", torch.tensor(kernel, dtype=like.dtype).expand(like.shape))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blurred(x, x.shape[2] // self.stride, x.shape[3] // self.stride)
@@ -91,14 +92,16 @@ class Haar(_Strided):
         super().__init__(pool)
         side = self.stride
         rows = [[1.0] * side, *([1.0] * k + [-float(k)] + [0.0] * (side - 1 - k) for k in range(1, side))]
-        bands = torch.tensor([[[p * q for q in b] for p in a] for a in rows for b in rows])
-        self.register_buffer("bands", bands.to(pool.get_buffer("bands").dtype)[:, None])
-        self.rows = torch.tensor(rows, dtype=torch.float64)
+        unit = [[value / sum(other**2 for other in row) ** 0.5 for value in row] for row in rows]
+        self.basis = torch.tensor(unit, dtype=torch.float64)
+        bands = torch.einsum("ai,bj->abij", self.basis, self.basis).reshape(-1, 1, side, side)
+        like = pool.get_buffer("bands")
+        self.register_buffer("bands", bands.repeat(len(like) // side**2, 1, 1, 1).to(like.dtype))
         norm = Norm(pool.get_submodule("mix.1"))
         self.mix = nn.Sequential(convolution(pool.get_submodule("mix.0"), bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        basis = (self.rows / self.rows.square().sum(1, keepdim=True).sqrt()).to(x.dtype)
+        basis = self.basis.to(x.dtype)
         bands = torch.einsum("ai,bj,ncyixj->ncabyx", basis, basis, windows(x, self.stride)).flatten(1, 3)
         return self.mix(bands).relu()  # type: ignore[no-any-return]
 

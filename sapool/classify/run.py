@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,6 +19,9 @@ from sapool.runs.progress import Progress
 from sapool.runs.protocol import Images, Run, as_names
 from sapool.runs.results import Evaluation, Heatmaps, Predictions, Table
 from sapool.training.checkpoints import BEST, best_checkpoint, load_into
+
+if TYPE_CHECKING:
+    from sapool.classify.steadiness import Steadiness
 
 _BATCH = 32
 
@@ -54,6 +59,12 @@ class ClassifierRun(Run[Recipe, CompiledModel]):
         from sapool.classify.evaluate import evaluate  # noqa: PLC0415
 
         return evaluate(self, progress or Progress())
+
+    def steadiness(self, *, shifts: int | None = None, corruptions: Sequence[str] = (), seed: int = 0) -> Steadiness:
+        """How steady the model is when images move or worsen, as `sapool.classify.steadiness.measure_steadiness`."""
+        from sapool.classify.steadiness import measure_steadiness  # noqa: PLC0415
+
+        return measure_steadiness(self, shifts=shifts, corruptions=corruptions, seed=seed)
 
     def predict(
         self, images: Images, *, top: int = 3, threshold: float = 0.3, output: str | Path | None = None

@@ -28,7 +28,11 @@ from sapool.runs.results import Table
 from sapool.schedule.streamed import StreamedModel
 
 PACKAGES = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer", "tflite_micro")
+_CHOOSES = "it keeps a part of its map that it chooses while it runs, which TensorFlow Lite Micro has no operation for"
 REFUSED = {
+    "aps": _CHOOSES,
+    "lps": _CHOOSES,
+    "flc": "its matrices are worked out in whole numbers, which the rewrites for TensorFlow Lite can't follow",
     "dfmnlp": "it samples its map at places that it computes, which TensorFlow Lite has no operation for",
     "dfmixp": "it samples its map at places that it computes, which TensorFlow Lite has no operation for",
 }
@@ -164,7 +168,7 @@ def write_int8_tflite(
 
 
 def _plain(kind: str) -> str:
-    return {"dfmnlp": "nlp", "dfmixp": "mixp"}[kind]
+    return {"dfmnlp": "nlp", "dfmixp": "mixp"}.get(kind, "blur")
 
 
 def _told(micro: Recorded, head: Head, model: Any) -> tuple[tuple[Table | str, ...], dict[str, Any]]:

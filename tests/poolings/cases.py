@@ -16,6 +16,8 @@ from sapool.poolings.dynamic import DynamicConv2d
 
 SELF_ATTENTIVE = [kind.name for kind in POOLINGS.values() if kind.takes_modifiers]
 OTHERS = [kind.name for kind in POOLINGS.values() if not kind.takes_modifiers and kind.name != "skip"]
+RIVALS = [kind.name for kind in POOLINGS.values() if kind.target.startswith("sapool.poolings.rivals.")]
+"""Those of others, which whole networks are tried with in `test_rivals`, on a small one."""
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from sapool.cli.options import check_there, is_model_file, size
 from sapool.errors import InputError
@@ -32,11 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     given.add_argument("--in-chans", type=int, metavar="N", help="channels of the images (default: the model's, or 3)")
     given.add_argument("--dialect", metavar="NAME", help="(default: paper for the authors' checkpoints)")
+    steady = parser.add_argument_group("how steady a classifier's run is (also in steadiness.json)")
+    steady.add_argument(
+        "--shifts",
+        type=int,
+        nargs="?",
+        const=8,
+        metavar="PIXELS",
+        help="how often two crops, moved by up to so many pixels (8), get the same class",
+    )
+    steady.add_argument(
+        "--corruptions", nargs="?", const="all", metavar="NAMES", help="top1 on corrupted images: all, or names by ','"
+    )
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
+    asked = options.shifts is not None or options.corruptions is not None
     if options.data is not None:
+        if asked:
+            raise InputError("--shifts and --corruptions are of a run, which has its own data; leave out --data")
         return _measure(options)
     only = [name for name in _OF_DATA if getattr(options, name) is not None]
     if only:
@@ -44,16 +60,29 @@ def run(options: argparse.Namespace) -> int:
     from sapool.tasks import open_run
 
     opened = open_run(options.run)
+    if asked and not hasattr(opened, "steadiness"):
+        raise InputError(f"{options.run} is a detector's run; --shifts and --corruptions are of classifiers")
+    measured = _steadiness(options, opened) if asked else None
     from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
 
     with ConsoleProgress() as progress:
         evaluation = opened.evaluate(None if options.json else progress)
     if options.json:
-        print(json.dumps(evaluation.as_data(), indent=2))
+        more = {"steadiness": measured.as_data()} if measured is not None else {}
+        print(json.dumps({**evaluation.as_data(), **more}, indent=2))
     else:
         show_report(console(), evaluation.report())
+        if measured is not None:
+            show_report(console(), measured.report())
     return 0
+
+
+def _steadiness(options: argparse.Namespace, opened: Any) -> Any:
+    from sapool.classify.steadiness import CORRUPTIONS
+
+    names = [] if options.corruptions is None else options.corruptions.split(",")
+    return opened.steadiness(shifts=options.shifts, corruptions=list(CORRUPTIONS) if names == ["all"] else names)
 
 
 def _measure(options: argparse.Namespace) -> int:

@@ -42,7 +42,9 @@ class BlurPool(Pooling):
         super().__init__(channels, stride)
         self.taps = taps or 2 * stride - 1
         row = torch.tensor([float(comb(self.taps - 1, place)) for place in range(self.taps)]) / 2 ** (self.taps - 1)
-        self.register_buffer("kernel", (row[:, None] * row)[None, None], persistent=False)
+        # One for each channel, not one that is spread at run time: runtimes want their weights to be constants.
+        kernel = (row[:, None] * row).repeat(channels, 1, 1, 1)
+        self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blurred(x, x.shape[-2] // self.stride, x.shape[-1] // self.stride)
@@ -54,7 +56,7 @@ class BlurPool(Pooling):
         if any(sides):
             mirrors = max(sides[:2]) < x.shape[-1] and max(sides[2:]) < x.shape[-2]
             x = F.pad(x, sides, mode="reflect" if mirrors else "replicate")
-        y = F.conv2d(x, self.kernel.expand(self.channels, 1, -1, -1), stride=self.stride, groups=self.channels)
+        y = F.conv2d(x, self.kernel, stride=self.stride, groups=self.channels)
         return y if y.shape[-2:] == (height, width) else y[:, :, :height, :width]
 
     def _behind(self, size: int, count: int) -> int:

@@ -1,4 +1,7 @@
-"""FLC pooling (Grabinski et al., "FrequencyLowCut Pooling: Plug & Play against Catastrophic Overfitting", ECCV 2022)."""
+"""FLC pooling (Grabinski et al., ECCV 2022: "FrequencyLowCut Pooling - Plug & Play against Catastrophic Overfitting").
+
+FLC is for "frequency low cut".
+"""
 
 from __future__ import annotations
 

@@ -35,12 +35,14 @@ class AdaptivePolyphasePool(Pooling):
         height, width = x.shape[-2] // self.stride * self.stride, x.shape[-1] // self.stride * self.stride
         if x.shape[-2:] != (height, width):
             x = x[:, :, :height, :width]
-        return F.pixel_unshuffle(x, self.stride).unflatten(1, (self.channels, self.stride**2)).transpose(1, 2)
+        depth = F.pixel_unshuffle(x, self.stride)
+        return torch.unflatten(depth, 1, (self.channels, self.stride**2)).transpose(1, 2)
 
     def scores(self, phases: Tensor) -> Tensor:
         """What each component is chosen by, (N, s²)."""
         # In half precision the squares of a map would add up to infinity.
-        return phases.to(torch.promote_types(phases.dtype, torch.float32)).square().sum((2, 3, 4))
+        exact = phases.to(torch.promote_types(phases.dtype, torch.float32))
+        return (exact * exact).sum((2, 3, 4))
 
 
 @register_pooling(
@@ -75,7 +77,7 @@ class LearnedPolyphasePool(AdaptivePolyphasePool):
         """(N, s²), by a network that sees one component at a time."""
         padded = F.pad(phases.flatten(0, 1), (1, 1, 1, 1), mode="circular")
         averages: Tensor = self.score(F.relu(self.hidden(padded))).mean((2, 3))
-        return averages.unflatten(0, (-1, self.stride**2)).flatten(1)
+        return torch.unflatten(averages, 0, (-1, self.stride**2)).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         phases = self.phases(x)

@@ -24,8 +24,8 @@ class RecurrentPool(Pooling):
     2. the second runs over the sums of the rows and over those of the columns, there and back;
     3. y is the last states of these four sweeps, one behind the other, of which the first C values are kept.
 
-    Both cells are FastGRNNs of ⌈C/4⌉ states (Kusupati et al., NeurIPS 2018), as in the paper. Here windows don't overlap
-    (kernel = stride = s), as for every pooling of the language. (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
+    Both cells are FastGRNNs of ⌈C/4⌉ states (Kusupati et al., NeurIPS 2018), as in the paper. Windows don't overlap
+    here (kernel = stride = s), as for every pooling of the language. (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
 
     All windows make a step at the same time, by 1×1 convolutions over the map of windows, so it works by rows.
 
@@ -50,17 +50,17 @@ class RecurrentPool(Pooling):
         height, width = x.shape[-2] // side * side, x.shape[-1] // side * side
         if x.shape[-2:] != (height, width):
             x = x[:, :, :height, :width]
-        pixels = F.pixel_unshuffle(x, side).unflatten(1, (self.channels, side, side))
+        pixels = torch.unflatten(F.pixel_unshuffle(x, side), 1, (self.channels, side, side))
         # Of step t: pixel t of every row, then pixel t of every column.
         steps = [torch.cat((pixels[:, :, :, t], pixels[:, :, t]), 2).transpose(1, 2) for t in range(side)]
-        found = self.lines([step.flatten(0, 1) for step in steps]).unflatten(0, (-1, 2 * side))
-        there, back = range(side), range(side - 1, -1, -1)
-        sweeps = [
-            torch.stack((found[:, t], found[:, r], found[:, side + t], found[:, side + r]), 1)
-            for t, r in zip(there, back, strict=True)
-        ]
-        last = self.summary([sweep.flatten(0, 1) for sweep in sweeps])
-        pooled = last.unflatten(0, (-1, 4)).flatten(1, 2)
+        found = torch.unflatten(self.lines([step.flatten(0, 1) for step in steps]), 0, (-1, 2 * side))
+        sweeps = []
+        for there in range(side):
+            back = side - 1 - there
+            lines = (found[:, there], found[:, back], found[:, side + there], found[:, side + back])
+            sweeps.append(torch.stack(lines, 1).flatten(0, 1))
+        last = self.summary(sweeps)
+        pooled = torch.unflatten(last, 0, (-1, 4)).flatten(1, 2)
         return pooled if pooled.shape[1] == self.channels else pooled[:, : self.channels]
 
 

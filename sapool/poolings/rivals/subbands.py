@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,9 +23,9 @@ from sapool.poolings.base import Pooling
 class SpaceToDepthPool(Pooling):
     """`spd`: BN(conv1×1 s²C→C of the s × s pixels of each window, laid out as channels) (section 3 of the paper).
 
-    (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋). A 1×1 convolution after space to depth is an s × s convolution of stride s with
-    the same numbers, and is done as one: nothing has to be laid out anew. There is no activation, so that it can follow
-    linear bottlenecks; the convolution has no bias, which the batch norm would cancel.
+    (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋). A 1×1 convolution after space to depth is an s × s convolution of stride s
+    with the same numbers, and is done as one: nothing has to be laid out anew. There is no activation, so that it can
+    follow linear bottlenecks; the convolution has no bias, which the batch norm would cancel.
 
     Args:
         channels: C.
@@ -62,27 +65,33 @@ class HaarPool(Pooling):
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__(channels, stride)
-        basis = _helmert(stride)
-        products = torch.einsum("ai,bj->abij", basis, basis).reshape(stride**2, 1, stride, stride)
-        # Whole numbers, which every type holds exactly; they are scaled where they are used.
-        self.register_buffer("bands", products, persistent=False)
+        self.register_buffer("bands", _bands(channels, stride).float(), persistent=False)
         self.mix = nn.Sequential(
             nn.Conv2d(stride**2 * channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
         )
 
     def subbands(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C·s², ⌊H/s⌋, ⌊W/s⌋), the bands of a channel side by side, the sum first."""
-        bands = self.bands / self.bands.square().sum((1, 2, 3), keepdim=True).sqrt()
-        bands = bands.repeat(self.channels, 1, 1, 1)
-        return F.conv2d(x, bands, stride=self.stride, groups=self.channels)
+        return F.conv2d(x, self.bands, stride=self.stride, groups=self.channels)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        applied = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.bands.dtype == torch.float64:  # what single precision has rounded
+            self.bands = _bands(self.channels, self.stride).to(self.bands.device)
+        return applied  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mix(self.subbands(x))  # type: ignore[no-any-return]
 
 
-def _helmert(size: int) -> Tensor:
-    """Helmert's orthogonal basis, a row each; of two pixels it is Haar's: their sum and their difference."""
-    rows = [[1.0] * size]
-    for place in range(1, size):
-        rows.append([1.0] * place + [-float(place)] + [0.0] * (size - 1 - place))
-    return torch.tensor(rows)
+def _bands(channels: int, size: int) -> Tensor:
+    """The products of Helmert's orthonormal basis with itself, (channels·size², 1, size, size).
+
+    Its first vector is constant, each of the others one pixel against those before it: of two, Haar's.
+    """
+    against = ([1.0] * place + [-float(place)] + [0.0] * (size - 1 - place) for place in range(1, size))
+    rows = [[1.0] * size, *against]
+    basis = torch.tensor(rows, dtype=torch.float64)
+    basis /= basis.square().sum(1, keepdim=True).sqrt()
+    products = torch.einsum("ai,bj->abij", basis, basis).reshape(size**2, 1, size, size)
+    return products.repeat(channels, 1, 1, 1)

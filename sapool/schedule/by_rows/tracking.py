@@ -31,6 +31,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "interpolate": windows.resampling,
         "pad": windows.padding,
         "pixel_shuffle": windows.pixel_shuffle,
+        "pixel_unshuffle": windows.pixel_unshuffle,
         "batch_norm": pointwise.normalisation,
         "layer_norm": pointwise.layer_norm,
         "softmax": pointwise.softmax,

@@ -128,7 +128,7 @@ def adaptive_avg_pool(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
 
 
 def padding(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
-    """Pads with a constant; other modes only beside the rows."""
+    """Pads with a constant, or with rows of the map mirrored at or repeated from its border."""
     call = bind(("input", "pad", "mode", "value"), node.args, node.kwargs, mode="constant", value=None)
     x, sizes = call["input"], list(call["pad"])
     where = rows.get(x)
@@ -136,10 +136,12 @@ def padding(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
         raise NotByRows("pads what has no rows")
     behind = 2 * (len(shape_of(x)) - 1 - where.axis)  # pairs run from the last dimension forwards
     above, below = (sizes[behind], sizes[behind + 1]) if len(sizes) > behind else (0, 0)
-    if call["mode"] != "constant" and (above or below):
-        raise NotByRows(f"pads rows by {call['mode']}")
     if above % where.unit or below % where.unit or min(above, below) < 0:
         raise NotByRows("pads parts of rows")
+    if call["mode"] != "constant" and (above or below):
+        if call["mode"] == "circular" or behind != 2:
+            raise NotByRows(f"pads rows by {call['mode']}")
+        return _bordered(x, where, above, below, sizes[:2], call["mode"])
     above, below = above // where.unit, below // where.unit
     count = where.count + above + below
     nearest = [min(max(r - above, 0), where.count - 1) for r in range(count)]
@@ -154,6 +156,26 @@ def padding(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
         return F.pad(band, now, call["mode"], call["value"])
 
     return ByRows(Rows(where.axis, count, where.unit), {x: reach}, compute)
+
+
+def _bordered(x: fx.Node, where: Rows, above: int, below: int, sides: list[int], mode: str) -> ByRows:
+    """Rows beyond the map are copies of its own: mirrored at its first and last row, or those rows."""
+    last = where.count - 1
+    source = [r - above for r in range(above + where.count + below)]
+    if mode == "reflect":
+        source = [abs(row) if row <= last else 2 * last - row for row in source]
+    source = [min(max(row, 0), last) for row in source]
+    # A row reads what lies between, so that neither end ever goes back.
+    first = tuple(min(source[r:]) for r in range(len(source)))
+    reach = Reach(first, tuple(max(source[: r + 1]) + 1 for r in range(len(source))))
+
+    def compute(args: Sequence[Any], kwargs: Mapping[str, Any], start: int, stop: int) -> Any:
+        band = bind(("input",), args, kwargs)["input"]
+        runs = _runs(start, stop, lambda r: source[r] - r)
+        pieces = [band.narrow(where.axis, source[begin] - first[start], end - begin) for begin, end in runs]
+        return F.pad(pieces[0] if len(pieces) == 1 else torch.cat(pieces, where.axis), (*sides, 0, 0), mode)
+
+    return ByRows(Rows(where.axis, len(source), where.unit), {x: reach}, compute)
 
 
 def resampling(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
@@ -199,6 +221,19 @@ def pixel_shuffle(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
         return F.pixel_shuffle(bind(("input",), args, kwargs)["input"], factor).narrow(
             2, start - source[start] * factor, stop - start
         )
+
+    return ByRows(Rows(2, count), {x: reach}, compute)
+
+
+def pixel_unshuffle(node: fx.Node, rows: Mapping[fx.Node, Rows]) -> ByRows:
+    """Row r is made of the rows from r·factor to (r + 1)·factor."""
+    call = bind(("input", "downscale_factor"), node.args, node.kwargs)
+    x, factor = call["input"], call["downscale_factor"]
+    height, count = _rows_of_map(x, rows), shape_of(node)[2]
+    reach = Reach.windows(count, height, kernel=factor, stride=factor, padding=0)
+
+    def compute(args: Sequence[Any], kwargs: Mapping[str, Any], start: int, stop: int) -> Any:
+        return F.pixel_unshuffle(bind(("input",), args, kwargs)["input"], factor)
 
     return ByRows(Rows(2, count), {x: reach}, compute)
 

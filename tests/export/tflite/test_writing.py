@@ -26,6 +26,14 @@ def model_of(text: str, size: int = 32) -> CompiledModel:
     return model.eval()
 
 
+@pytest.mark.parametrize("kind", ["flc", "aps", "lps"])
+def test_poolings_of_others_that_cannot_be_had_are_refused(kind: str, tmp_path: Path) -> None:
+    model = sapool.compile(f"resnet18-{kind}-1122", num_classes=5, image_size=32)
+    with pytest.raises(InputError, match=f"{kind} can't be written as .tflite: it.*or take blur"):
+        sapool.export(model, tmp_path / "x.int8.tflite", "noise")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("kind", ["dfmnlp", "dfmixp_reduced"])
 @pytest.mark.parametrize("suffix", [".tflite", ".int8.tflite"])
 def test_what_cannot_be_had_is_refused_before_anything_is_converted(kind: str, suffix: str, tmp_path: Path) -> None:
