@@ -32,7 +32,7 @@ def main() -> int:
     for kind in chosen:
         share = options.minutes / len(chosen) if options.minutes else None
         counts.append(
-            count(kind, seed=options.seed, minutes=share, rounds=None if share else options.rounds or kind.rounds)
+            count(kind, seed=options.seed, minutes=share, rounds=None if share else options.rounds or kind.rounds or 1)
         )
         print(f"{kind.name}: {counts[-1].tried} tried", file=sys.stderr)
         for failure in counts[-1].failures[:SHOWN]:

@@ -152,13 +152,14 @@ _one: dict[str, Any] = {
     "rounds": 1, "seconds": 4 * kills._LONGEST, "megabytes": 3072, "starts": True, "quick": 0,
     "setting_up": _import_all,
 }  # fmt: skip
-_detectors = {**_one, "setting_up": kills._make_boxes}
+_seldom = {**_one, "rounds": 0}  # what tests of the engines try too
+_detectors = {**_seldom, "setting_up": kills._make_boxes}
 
 KINDS = (
-    Kind("signals to commands on a run", some_command, _told(kills._classifier), **{**_one, "rounds": 3}),
-    Kind("signals at a run's edges", some_edge, kills._judge(kills._classifier), **_one),
+    Kind("signals to commands on a run", some_command, _told(kills._classifier), **{**_one, "rounds": 2}),
+    Kind("signals at a run's edges", some_edge, kills._judge(kills._classifier), **_seldom),
     Kind("two at once", lambda random, folder: random.random() * 3, two_at_once, **_one),
-    Kind("a disk of 5 MB", lambda random, folder: random.randrange(DISK // 2), on_a_small_disk, **_one),
+    Kind("a disk of 5 MB", lambda random, folder: random.randrange(DISK // 2), on_a_small_disk, **_seldom),
 )
 if find_spec("mmdet"):
     KINDS += (
