@@ -53,6 +53,7 @@ BY_ROWS: dict[str, Callable[[Around, Tensor], Tensor]] = {
     "depthwise conv": lambda m, x: F.conv2d(x, m.kernel[:, :1], padding=1, groups=8),
     "asymmetric padding": lambda m, x: F.conv2d(F.pad(x, (0, 1, 2, 1)), m.kernel, stride=2),
     "padding rows alone": lambda m, x: F.pad(x, (0, 0, 4, 3), value=1.5),
+    "padding rows by reflection": lambda m, x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
     "padding columns by reflection": lambda m, x: F.pad(x, (2, 2, 0, 0), mode="reflect"),
     "max pool": lambda m, x: F.max_pool2d(x, 2),
     "max pool with padding": lambda m, x: F.max_pool2d(x, 3, 2, 1),
@@ -109,7 +110,7 @@ def attend(x: Tensor) -> Tensor:
 AT_ONCE: dict[str, tuple[Callable[[Around, Tensor], Tensor], str]] = {
     "bilinear resampling": (lambda m, x: F.interpolate(x, scale_factor=2, mode="bilinear"), "resamples by bilinear"),
     "resampling by a fraction": (lambda m, x: F.interpolate(x, scale_factor=1.3), "resamples by a fraction"),
-    "reflected rows": (lambda m, x: F.pad(x, (1, 1, 1, 1), mode="reflect"), "pads rows by reflect"),
+    "rows of the other border": (lambda m, x: F.pad(x, (1, 1, 1, 1), mode="circular"), "pads rows by circular"),
     "windows beside the map": (lambda m, x: F.conv2d(x, m.kernel[:, :, :1, :1], padding=1), "windows beside the map"),
     "softmax over rows": (lambda m, x: x.softmax(2), "softmax mixes the rows of a map"),
     "transposed convolution": (lambda m, x: F.conv_transpose2d(x, m.kernel), "isn't known to work by rows"),
