@@ -149,8 +149,11 @@ def _drawn(definition: Definition) -> list[Point]:
 
 
 def _value(trial: optuna.Trial, name: str, values: tuple[Value, ...] | Range) -> Value:
+    value: Value
     if not isinstance(values, Range):
-        return values[trial.suggest_categorical(name, range(len(values)))]
-    if isinstance(values.low, int) and isinstance(values.high, int):
-        return trial.suggest_int(name, values.low, values.high, log=values.log)
-    return trial.suggest_float(name, values.low, values.high, log=values.log)
+        value = values[trial.suggest_categorical(name, range(len(values)))]
+    elif isinstance(values.low, int) and isinstance(values.high, int):
+        value = trial.suggest_int(name, values.low, values.high, log=values.log)
+    else:
+        value = trial.suggest_float(name, values.low, values.high, log=values.log)
+    return value
