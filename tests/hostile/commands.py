@@ -62,9 +62,7 @@ def _told(words: Callable[[], tuple[str, ...]]) -> Callable[[tuple[str, int, flo
         command, number, part = given
         run = whole_run(words)
         kept = {
-            path.name: path.read_bytes()
-            for path in (run / "run").iterdir()
-            if path.suffix in (".ckpt", ".pth", ".toml")
+            path: path.read_bytes() for path in (run / "run").iterdir() if path.suffix in (".ckpt", ".pth", ".toml")
         }
         pid = kills._start(_line(command, run, folder / "output"), folder / "said")
         code = kills._ended(pid, part * usual(command, words))
