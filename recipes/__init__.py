@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from sapool.recipes.shipped import Shipped
 
-from sapool.errors import RecipeError, did_you_mean
-
-
-def names() -> list[str]:
-    """Names of the shipped recipes."""
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in files(__name__).iterdir() if entry.name.endswith(".toml")
-    )
-
-
-def text(name: str) -> str:
-    """The TOML text of a shipped recipe.
-
-    Raises:
-        RecipeError: there is none of that name.
-    """
-    if name not in names():
-        raise RecipeError(
-            f"no recipe '{name}': expected the path of a .toml file, or one of {', '.join(names())}."
-            + did_you_mean(name, names())
-        )
-    return files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+_SHIPPED = Shipped(__name__, "recipe")
+names, text = _SHIPPED.names, _SHIPPED.text
 
 
 def summaries() -> dict[str, str]:

@@ -9,6 +9,7 @@ from sapool.catalogue.diagnostics import check_codes
 from sapool.catalogue.poolings import POOLINGS
 from sapool.cost.comparison import Comparison, compare
 from sapool.grammar import parse
+from sapool.ir.architecture import Architecture, PoolingSpec
 from sapool.ir.plan import Plan
 from sapool.ir.site import Site
 from sapool.model import CompiledModel
@@ -86,10 +87,15 @@ def _of_plan(plan: Plan, *, optimized: bool) -> Iterable[Diagnostic]:
 
 def _fixed(plan: Plan, site: Site) -> int | None:
     """The number of heads that the text gives a site, or None where it has its own."""
-    written = parse(plan.architecture)
+    return _written(parse(plan.architecture), site).headfix
+
+
+def _written(written: Architecture, site: Site) -> PoolingSpec:
+    """How a text spells a site's pooling."""
     if site.name == "prepool":
-        return written.prepool.pooling.headfix if written.prepool is not None else None
-    return written.pooling.headfix
+        assert written.prepool is not None
+        return written.prepool.pooling
+    return written.pooling
 
 
 def _nearest_divisor(number: int, near: int) -> int:
@@ -100,12 +106,12 @@ def _cancelled(plan: Plan, site: Site) -> str:
     assert site.pool is not None
     assert site.attention is not None
     written = parse(plan.architecture)
+    pooling = replace(_written(written, site), nowin=True)
     if site.name == "prepool":
         assert written.prepool is not None
-        pooling = replace(written.prepool.pooling, nowin=True)
         spelled = replace(written, prepool=replace(written.prepool, pooling=pooling))
     else:
-        spelled = replace(written, pooling=replace(written.pooling, nowin=True))
+        spelled = replace(written, pooling=pooling)
     left = "pools with its local weights alone" if POOLINGS.load(site.pool.kind).local_factor else "is average pooling"
     return (
         f"{site.name} {left}: its patch of {site.attention.patch} is a multiple of its stride of {site.stride}, so "

@@ -113,6 +113,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def named(error: BaseException, most: int | None = None) -> str:
+    """Another library's error by its type and what it says, in one line of at most so many characters."""
+    return f"{type(error).__name__}: {first_line(error)[:most]}"
+
+
 class WorkError(RuntimeError):
     """The work failed though the input was right. The message is fit to be shown as it is; the exit code is 1."""
 

@@ -76,9 +76,9 @@ def _backbones_of_timm() -> Listing:
     found = read_table()
     names = sorted(import_timm().list_models())
     rows = [
-        (f"{TIMM}{name}", str(len(found[name])) if name in found else "", found.get(name, "not tried"))
+        (f"{TIMM}{name}", str(len(found[name])) if name in found else "", strides)
         for name in names
-        if found.get(name, "not tried")
+        if (strides := found.get(name, "not tried"))
     ]
     return ("name", "stages", "strides"), rows
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sapool.errors import InputError, first_line
+from sapool.errors import InputError, named
 
 
 def add_module_options(parser: argparse.ArgumentParser) -> None:
@@ -62,14 +62,14 @@ def _made(name: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"--module: {name} can't be found: {first_line(error)}") from None
+        raise InputError(f"--module: {name} can't be found: {named(error)}") from None
     from torch import nn
 
     if not isinstance(found, nn.Module) and callable(found):
         try:
             found = found()
         except Exception as error:  # whatever the user's own program raises
-            raise InputError(f"--module: {name}() ends in {type(error).__name__}: {first_line(error)}") from error
+            raise InputError(f"--module: {name}() ends in {named(error)}") from error
     if not isinstance(found, nn.Module):
         raise InputError(f"--module: {name} makes a {type(found).__name__}, and no torch.nn.Module")
     return found

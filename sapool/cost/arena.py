@@ -59,12 +59,16 @@ def greedy_by_size(buffers: Sequence[Buffer]) -> int:
     return _bytes(buffers, _placed(buffers, [*given, *sorted(others, key=lambda i: (-buffers[i].size, -i))]))
 
 
-def lower_bound(buffers: Sequence[Buffer]) -> int:
-    """Bytes that no arena can do with less than: the most that is needed at once, each buffer aligned."""
+def lower_bound(buffers: Sequence[Buffer], alignment: int = ALIGNMENT) -> int:
+    """Bytes that no arena can do with less than: the most that is needed at once, each buffer aligned.
+
+    With an alignment of 1 it is the peak.
+    """
     changes: dict[int, int] = {}
     for buffer in buffers:
-        changes[buffer.first] = changes.get(buffer.first, 0) + _aligned(buffer.size)
-        changes[buffer.last + 1] = changes.get(buffer.last + 1, 0) - _aligned(buffer.size)
+        size = _aligned(buffer.size, alignment)
+        changes[buffer.first] = changes.get(buffer.first, 0) + size
+        changes[buffer.last + 1] = changes.get(buffer.last + 1, 0) - size
     held = most = 0
     for place in sorted(changes):
         held += changes[place]
@@ -115,5 +119,5 @@ def _bytes(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:
     return max(ends, default=0)
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def _aligned(size: int, alignment: int = ALIGNMENT) -> int:
+    return -(-size // alignment) * alignment

@@ -115,9 +115,9 @@ def unroll_for_device(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     return unroll(twin, *plan.options.image_size)
 
 
-def analyse(graph: fx.GraphModule, assumptions: Assumptions) -> Memory:
-    """The timeline of an unrolled graph."""
-    life = Lifetimes(graph, assumptions)
+def analyse(graph: fx.GraphModule, assumptions: Assumptions, life: Lifetimes | None = None) -> Memory:
+    """The timeline of an unrolled graph; `life` if its lifetimes are known already."""
+    life = life or Lifetimes(graph, assumptions)
     width = BYTES[assumptions.dtype]
     buffers = [
         Buffer(name, elements * width, *life.span[name])

@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 
 from sapool.detect.binding.config import STUMBLES
 from sapool.detect.training.state import KEY
-from sapool.errors import InputError, WeightsError, WorkError, first_line
+from sapool.errors import InputError, WeightsError, WorkError, named
 from sapool.runs.failures import loss_is_no_number
 from sapool.runs.progress import EpochTable, Pace, Progress, Stopwatch
 
@@ -121,8 +121,9 @@ class _Runner(Runner):  # type: ignore[misc]
         except (InputError, WorkError):
             raise
         except STUMBLES as error:
-            said = f"{type(error).__name__}: {first_line(error)[:300]}"
-            raise WeightsError(f"{self._load_from} can't be gone on from: {said}; nothing was changed") from error
+            raise WeightsError(
+                f"{self._load_from} can't be gone on from: {named(error, 300)}; nothing was changed"
+            ) from error
 
 
 @contextmanager

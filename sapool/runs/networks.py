@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from sapool.compiler import Weights, compile, execute
 from sapool.model import CompiledModel
 from sapool.planning import plan_from_json
 from sapool.recipes.network import NetworkRecipe
+from sapool.recipes.reading import AnyRecipe
+
+USUAL_SIDE = 224
+"""The side for which a detector's network is measured whose recipe leaves the size of images to its base."""
 
 
 def compile_network(recipe: NetworkRecipe, *, weights: Weights | None = None, **options: Any) -> CompiledModel:
@@ -25,3 +31,16 @@ def compile_network(recipe: NetworkRecipe, *, weights: Weights | None = None, **
     if recipe.plan is None:
         return compile(recipe.architecture, dialect=recipe.dialect, weights=weights, **options)
     return execute(plan_from_json(recipe.plan, "the recipe's plan").with_options(**options), weights=weights)
+
+
+def network_of(recipe: AnyRecipe, classes: int | None) -> CompiledModel:
+    """A recipe's network without data; of a detector's recipe, which has no `classes`, its maps.
+
+    Raises:
+        InputError: as `compile_network`.
+    """
+    size = recipe.data.image_size or USUAL_SIDE
+    with torch.device("meta"):
+        if classes is None:
+            return compile_network(recipe, features_only=True, image_size=size)
+        return compile_network(recipe, num_classes=classes, image_size=size)

@@ -18,7 +18,7 @@ from sapool.recipes.inputs import Sides, size_text
 from sapool.recipes.reading import AnyRecipe
 from sapool.recipes.settings import Recipe
 from sapool.runs.folder import recipe_of
-from sapool.runs.networks import compile_network
+from sapool.runs.networks import USUAL_SIDE, network_of
 from sapool.runs.outputs import save_figure
 from sapool.runs.progress import EpochTable
 from sapool.runs.results import Result, Table
@@ -35,8 +35,6 @@ _AXES = {
     "peak_bytes": ("peak activations (int8, one image)", pareto.size),
 }
 ACCURACY, PRECISION = "test accuracy", "AP on validation images"
-_ASSUMED = 224
-"""The side for which a detector's network is measured whose recipe leaves the size of images to its base."""
 
 
 @dataclass(frozen=True)
@@ -208,14 +206,11 @@ def _read(folder: Path) -> ComparedRun:
 
 def _network(recipe: AnyRecipe, folder: Path, classes: int, *, pruned: bool) -> tuple[CompiledModel, int | Sides]:
     """A run's network without data, and the size of its images."""
-    size = recipe.data.image_size or _ASSUMED
-    with torch.device("meta"):
-        if not isinstance(recipe, Recipe):
-            return compile_network(recipe, features_only=True, image_size=size), size
-        model = compile_network(recipe, num_classes=classes, image_size=size)
-        if pruned:
+    model = network_of(recipe, classes if isinstance(recipe, Recipe) else None)
+    if pruned and isinstance(recipe, Recipe):
+        with torch.device("meta"):
             narrow_like(model, best_checkpoint(folder, recipe))
-    return model, size
+    return model, recipe.data.image_size or USUAL_SIDE
 
 
 # What chooses an epoch, of a run that isn't finished.

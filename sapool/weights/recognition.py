@@ -27,7 +27,7 @@ def other_network(weights: Mapping[str, Tensor], backbone: str) -> str | None:
         weights: a state dict.
         backbone: the one that they were meant for: a name of the catalogue, `timm:NAME`, or the caller's own.
     """
-    for name in (backbone, *BACKBONES):
+    for name in dict.fromkeys((backbone, *BACKBONES)):
         if name != OWN and _is_of(weights, name):
             return name if name != backbone else None
     return None
@@ -39,9 +39,10 @@ def _is_of(weights: Mapping[str, Tensor], name: str) -> bool:
             own = build(name, _CLASSES).state_dict()
     except InputError:  # an extra isn't installed
         return False
-    if _counted(own) != _counted(weights):
+    counted = _counted(own)
+    if counted != _counted(weights):
         return False
-    return len([key for key in _counted(own) if own[key].shape != weights[key].shape]) <= _CLASSIFIER
+    return len([key for key in counted if own[key].shape != weights[key].shape]) <= _CLASSIFIER
 
 
 def _counted(keys: Iterable[str]) -> set[str]:

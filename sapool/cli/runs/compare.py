@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from sapool.errors import InputError, visible
 from sapool.weights.atomic import check_writable, write_text
@@ -22,10 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from sapool.runs.folder import recipe_of
+    from sapool.study.sweep.folder import is_study
 
     for file in filter(None, (options.output, options.csv, options.latex)):
         check_writable(file)
-    studies = [folder for folder in options.runs if (Path(folder) / "study.json").is_file()]
+    studies = [folder for folder in options.runs if is_study(folder)]
     if studies and len(options.runs) > 1:
         raise InputError(f"{studies[0]} is a study, and has a table of its own: name it alone, or runs of it")
     if studies:

@@ -25,7 +25,7 @@ from sapool.detect.binding.inputs import Size, base_size, bind_inputs
 from sapool.detect.binding.model import Binding, bind_model, check_parts
 from sapool.detect.binding.schedule import bind_training
 from sapool.digests import with_digest
-from sapool.errors import InputError, WeightsError, WorkError, first_line
+from sapool.errors import InputError, WeightsError, WorkError, named
 from sapool.recipes.detection import DetectionRecipe
 from sapool.weights.atomic import write_text
 from sapool.weights.files import misfits
@@ -73,7 +73,7 @@ def bind(recipe: DetectionRecipe, dataset: BoxDataset, work_dir: Path, *, run: P
     except (InputError, WorkError):
         raise
     except STUMBLES as error:
-        raise InputError(f"detector.base: {recipe.detector.base} can't be bound: {_said(error)}") from error
+        raise InputError(f"detector.base: {recipe.detector.base} can't be bound: {named(error, 300)}") from error
 
 
 def _bound(config: Config, recipe: DetectionRecipe, dataset: BoxDataset, work_dir: Path) -> BoundConfig:
@@ -109,7 +109,9 @@ def build_model(config: Config) -> Any:
     except (InputError, WorkError):
         raise
     except STUMBLES as error:
-        raise InputError(f"detector.base: mmdet can't build the detector that it describes: {_said(error)}") from error
+        raise InputError(
+            f"detector.base: mmdet can't build the detector that it describes: {named(error, 300)}"
+        ) from error
     return revert_sync_batchnorm(model)
 
 
@@ -132,10 +134,6 @@ def check_fits(bound: BoundConfig, content: dict[str, Any], path: Path) -> None:
         raise WeightsError(f"{path} is of epoch {epoch:,}, and the run has {epochs:,}; nothing was changed")
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)[:300]}"
-
-
 def smoke_test(bound: BoundConfig) -> float:
     """One forward and backward of the bound detector, on noise with two boxes; returns the loss.
 
@@ -155,8 +153,7 @@ def smoke_test(bound: BoundConfig) -> float:
             loss.backward()
         except STUMBLES as error:
             raise WorkError(
-                f"the bound detector doesn't run: {type(error).__name__}: {str(error).splitlines()[0]}; the base "
-                "may need what the binder doesn't know of"
+                f"the bound detector doesn't run: {named(error)}; the base may need what the binder doesn't know of"
             ) from error
     if not loss.isfinite():
         raise WorkError(f"the bound detector's first loss is {loss.item()}")

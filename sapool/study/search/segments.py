@@ -16,9 +16,9 @@ import torch
 
 from sapool.analysis.parts import parts_of
 from sapool.compiler import execute
-from sapool.cost.arena import Buffer, arena_size
+from sapool.cost.arena import Buffer, arena_size, lower_bound
 from sapool.cost.assumptions import BYTES, Assumptions
-from sapool.cost.flops import costs
+from sapool.cost.flops import Cost, costs, total
 from sapool.cost.lifetimes import Lifetimes
 from sapool.cost.limits import Needs
 from sapool.cost.memory import analyse, unroll_for_device
@@ -101,23 +101,18 @@ class Meter:
         with torch.device("meta"):
             model = execute(plan)
         graph = unroll_for_device(model, model.plan)
-        memory, parts = analyse(graph, self.assumptions), costs(model, model.plan, graph)
-        self.measured += 1
         life, owners = Lifetimes(graph, self.assumptions), parts_of(model, model.plan)
+        memory, parts = analyse(graph, self.assumptions, life), costs(model, model.plan, graph)
+        self.measured += 1
         places = [place for place, _ in life.operations]
         last = len(plan.sites)
         segments = [_segment(owners[node.meta["part"]], last) for _, node in life.operations]
         if segments == sorted(segments) and set(segments) == set(range(last + 1)):
             scratches = {b.name.removesuffix(_SCRATCH): b.size for b in memory.buffers if b.name.endswith(_SCRATCH)}
-            self._cut(plan, life, places, segments, scratches, {
-                segment: (
-                    sum(part.macs for part in parts if _segment(part.part, last) == segment),
-                    sum(part.parameters for part in parts if _segment(part.part, last) == segment),
-                )
-                for segment in range(last + 1)
-            })  # fmt: skip
-        whole = [sum(getattr(part, name) for part in parts) for name in ("macs", "parameters")]
-        return Needs(memory.arena, memory.peak, *whole)
+            sums = [total(part for part in parts if _segment(part.part, last) == at) for at in range(last + 1)]
+            self._cut(plan, life, places, segments, scratches, sums)
+        whole = total(parts)
+        return Needs(memory.arena, memory.peak, whole.macs, whole.parameters)
 
     def _cut(
         self,
@@ -126,7 +121,7 @@ class Meter:
         places: list[int],
         segments: list[int],
         scratches: dict[str, int],
-        sums: dict[int, tuple[int, int]],
+        sums: list[Cost],
     ) -> None:
         """Remembers a network's parts, as far as each hands on one storage and takes in one."""
         width, count = BYTES[self.assumptions.dtype], len(places)
@@ -161,7 +156,8 @@ class Meter:
             ]
             names = [(number - start, node.name) for number, (_, node) in enumerate(life.operations) if number in mine]
             self._known[key] = Segment(
-                stop - start + 1, *sums[segment], min(spans[into[0]][1], stop) - start, through,
+                stop - start + 1, sums[segment].macs, sums[segment].parameters,
+                min(spans[into[0]][1], stop) - start, through,
                 (spans[out[0]][0] - start, life.elements[out[0]] * width), shape, tuple(inner),
                 tuple((scratches[name], number, number) for number, name in names if name in scratches),
             )  # fmt: skip
@@ -188,21 +184,8 @@ class Meter:
             buffers = [buffer for buffer in buffers if buffer.first > 0 and buffer.name != str(len(parts))]
         buffers.sort(key=lambda buffer: buffer.first)
         arena, _ = arena_size([*buffers, *scratches])
-        peak = _peak([*buffers, *scratches], start)
+        peak = lower_bound([*buffers, *scratches], alignment=1)
         return Needs(arena, peak, sum(part.macs for part in parts), sum(part.parameters for part in parts))
-
-
-def _peak(buffers: list[Buffer], length: int) -> int:
-    """The most that is held at once."""
-    changes = [0] * (length + 1)
-    for buffer in buffers:
-        changes[buffer.first] += buffer.size
-        changes[buffer.last + 1] -= buffer.size
-    held = most = 0
-    for change in changes:
-        held += change
-        most = max(most, held)
-    return most
 
 
 def _key(plan: Plan, place: int, shape: Shape) -> Hashable:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-import torch
-
 from sapool.classify.data.sources import open_data
 from sapool.cost.flops import costs, total
 from sapool.cost.limits import Limits, Needs
@@ -15,11 +13,8 @@ from sapool.errors import InputError
 from sapool.model import CompiledModel
 from sapool.recipes.reading import AnyRecipe, Recipe
 from sapool.recipes.settings import Data
-from sapool.runs.networks import compile_network
+from sapool.runs.networks import USUAL_SIDE, network_of
 from sapool.study.sweep.points import Planned
-
-USUAL_SIDE = 224
-"""The side for which a detector's network is measured whose recipe leaves the size of images to its base."""
 
 
 def checked(runs: Sequence[Planned], limits: Limits) -> list[Planned]:
@@ -45,15 +40,6 @@ def checked(runs: Sequence[Planned], limits: Limits) -> list[Planned]:
             found[key] = _reason(recipe, classes, limits)
         told.append(run.refuse(found[key]) if found[key] else run)
     return told
-
-
-def network_of(recipe: AnyRecipe, classes: int | None) -> CompiledModel:
-    """A recipe's network without data; of a detector's recipe its maps."""
-    size = recipe.data.image_size or USUAL_SIDE
-    with torch.device("meta"):
-        if classes is None:
-            return compile_network(recipe, features_only=True, image_size=size)
-        return compile_network(recipe, num_classes=classes, image_size=size)
 
 
 def needs_of(model: CompiledModel, limits: Limits) -> Needs:

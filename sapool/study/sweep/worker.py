@@ -21,7 +21,7 @@ from typing import Any
 from optuna.trial import Trial
 
 from sapool.digests import read_json
-from sapool.errors import InputError, WorkError, first_line
+from sapool.errors import InputError, WorkError, named
 from sapool.runs.folder import RunFolder, is_main
 from sapool.runs.process.signals import ending_at_once
 from sapool.runs.progress import EpochTable, Pace, Progress
@@ -82,7 +82,7 @@ def _work(study: StudyFolder, run: RunOfStudy) -> int:
         return _failed(study, run, records, trial, str(error), 2 if isinstance(error, InputError) else 1)
     except Exception as error:  # whatever engines raise; one run's isn't the others'
         traceback.print_exc()
-        return _failed(study, run, records, trial, f"{type(error).__name__}: {first_line(error)}", 1)
+        return _failed(study, run, records, trial, named(error), 1)
 
 
 def _failed(study: StudyFolder, run: RunOfStudy, records: Records, trial: Trial, sentence: str, code: int) -> int:
