@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sapool.errors import InputError, named
+from sapool.errors import InputError, first_line, named
 
 
 def add_module_options(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def _made(name: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"--module: {name} can't be found: {named(error)}") from None
+        raise InputError(f"--module: {name} can't be found: {first_line(error)}") from None
     from torch import nn
 
     if not isinstance(found, nn.Module) and callable(found):
