@@ -26,6 +26,7 @@ from sapool.passes.export.padding import PAD, windows_of
 _VANISH = frozenset(("dropout", "permute", "transpose", "contiguous", "clone", "detach", "alias", "to", "expand"))
 _FUSED = frozenset(("relu", "relu_", "hardtanh", "hardtanh_", "relu6"))
 _FUSE = frozenset(("conv2d", "add", "add_", "linear", "avg_pool2d", "max_pool2d", "mul", "sub"))
+_PRODUCTS = frozenset(("matmul", "bmm"))
 _SUMMED = frozenset(("adaptive_avg_pool2d", "mean", "sum"))
 
 
@@ -76,6 +77,8 @@ def _fold(flat: fx.GraphModule, width: int) -> MicroMemory:
         elif _vanishes(node):
             lies[node] = sources[0]
         else:
+            if width == 1 and _mixes(node):
+                sources = [sources[0], *(_in_16_bits(name, buffers, operations) for name in sources[1:])]
             for kind, size in _results(node, width):
                 place = len(operations) + 1
                 operations.append((node.name, kind))
@@ -106,10 +109,30 @@ def _word(node: fx.Node) -> str:
 def _results(node: fx.Node, width: int) -> Iterator[tuple[str, int]]:
     """What an operation leaves behind, in order: operations of the file, and bytes of their results."""
     word, size = _word(node), prod(node.meta["val"].shape)
-    if word == "softmax" and width == 1:  # in 16 bits, between conversions
-        yield from (("quantize", 2 * size), ("softmax", 2 * size), ("quantize again", size))
+    if word == "softmax" and width == 1:  # in 16 bits
+        yield from (("quantize", 2 * size), ("softmax", 2 * size))
+        if not all(_mixes(user) for user in node.users):
+            yield "quantize again", size
+    elif width == 1 and _mixes(node):
+        yield from ((word, 2 * size), ("quantize", size))
     else:
         yield word, size * width
+
+
+def _mixes(node: fx.Node) -> bool:
+    """Whether an operation is the product of a softmax and values, which takes both in 16 bits."""
+    return _word(node) in _PRODUCTS and _word(node.all_input_nodes[0]) == "softmax"
+
+
+def _in_16_bits(name: str, buffers: dict[str, Buffer], operations: list[tuple[str, str]]) -> str:
+    """The buffer of values that are converted for a product: once, for all that read them."""
+    wide = f"{name}.16 bits"
+    if wide not in buffers:
+        operations.append((name, "quantize"))
+        place = len(operations)
+        buffers[name] = _until(buffers[name], place)
+        buffers[wide] = Buffer(wide, 2 * buffers[name].size, place, place)
+    return wide
 
 
 def _vanishes(node: fx.Node) -> bool:

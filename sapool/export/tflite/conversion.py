@@ -11,16 +11,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor, fx, nn
 
 from sapool.errors import WorkError, first_line
 from sapool.export.tflite import flatbuffer
 from sapool.export.tflite.concatenation import split_concatenations
+from sapool.export.tflite.order import narrow_early
+from sapool.export.tflite.ranges import ranges_of
+from sapool.export.tflite.tokens import share_tokens
 from sapool.passes.export.mirror import FLIP
 
-NARROWEST = 1e-6
-"""The narrowest range that integers are fitted to: a tensor that is always zero has none, and kernels need one."""
+_MIXED = "mixed"
+"""What names of products of softmaxes and values begin with."""
 _IN_FLOATS = ("SQRT",)
 """What the quantizer would do in int8 and TensorFlow Lite Micro can't: it stays float, with conversions around it."""
 
@@ -60,6 +62,7 @@ def convert(flat: fx.GraphModule, image: Tensor) -> tuple[flatbuffer.Model, bool
             raise WorkError(f"litert-torch can't convert the network: {first_line(error) or said()}") from error
         model = flatbuffer.read(file.read_bytes())
     flatbuffer.simplify(model)
+    share_tokens(model)
     split_concatenations(model)
     return model, bool(turned)
 
@@ -67,9 +70,10 @@ def convert(flat: fx.GraphModule, image: Tensor) -> tuple[flatbuffer.Model, bool
 def quantize(model: flatbuffer.Model, images: Tensor) -> flatbuffer.Model:
     """A float model's int8 twin, its ranges fitted to images (N, C, H, W).
 
-    Every operation is in int8, with a scale for each channel of a weight, save softmaxes and `_IN_FLOATS`. An int8
-    softmax has a scale of 1/256, an int16 one of 1/32768: over more than a few tokens the weights of an int8 one would
-    be 0 or 1 steps. What comes of it goes on in int8 with a scale of its own.
+    Every operation is in int8, with a scale for each channel of a weight, save softmaxes, their products with values,
+    and `_IN_FLOATS`. An int8 softmax has a scale of 1/256, an int16 one of 1/32768: over more than a few tokens the
+    weights of an int8 one would be 0 or 1 steps. The product takes them as they are: averages of many values lie close
+    together, and what 8 bits leave of the differences is too little for the batch norms behind them.
 
     Raises:
         WorkError: the quantizer can't.
@@ -79,30 +83,32 @@ def quantize(model: flatbuffer.Model, images: Tensor) -> flatbuffer.Model:
         from ai_edge_quantizer.algorithm_manager import AlgorithmName  # noqa: PLC0415
 
         source, target = Path(folder) / "float.tflite", Path(folder) / "int8.tflite"
+        _name_mixtures(model)
         source.write_bytes(flatbuffer.write(model))
         try:
             tool = quantizer.Quantizer(str(source))
             tool.load_quantization_recipe(recipe.static_wi8_ai8())
             names = qtyping.TFLOperationName
             tool.add_static_config(".*", names.SOFTMAX, activation_num_bits=16, weight_num_bits=8)
+            tool.add_static_config(f"{_MIXED}/", names.BATCH_MATMUL, activation_num_bits=16, weight_num_bits=8)
             for name in _IN_FLOATS:
                 tool.update_quantization_recipe(".*", names(name), algorithm_key=AlgorithmName.NO_QUANTIZE)
-            (signature,) = model.signatureDefs
-            (given,) = signature.inputs
-            name = given.name.decode()
-            samples = [{name: np.ascontiguousarray(i.permute(1, 2, 0).numpy()[None])} for i in images]
-            ranges = tool.calibrate({signature.signatureKey.decode(): samples})
-            tool.quantize(_widened(ranges)).export_model(str(target), overwrite=True)
+            tool.quantize(ranges_of(model, images)).export_model(str(target), overwrite=True)
         except Exception as error:  # as above
             raise WorkError(f"ai-edge-quantizer can't quantize the network: {first_line(error) or said()}") from error
-        return flatbuffer.read(target.read_bytes())
+        quantized = flatbuffer.read(target.read_bytes())
+    narrow_early(quantized)
+    return quantized
 
 
-def _widened(ranges: dict[str, Any]) -> dict[str, Any]:
-    for found in ranges.values():
-        if "max" in found and "min" in found:
-            found["max"] = np.maximum(found["max"], found["min"] + NARROWEST).astype(np.float32)
-    return ranges
+def _name_mixtures(model: flatbuffer.Model) -> None:
+    """Names the products of softmaxes and values, for the quantizer tells operations of a kind apart by their names."""
+    graph = model.subgraphs[0]
+    made = {int(out): operator for operator in graph.operators for out in operator.outputs}
+    for number, operator in enumerate(graph.operators):
+        maker = made.get(int(operator.inputs[0])) if flatbuffer.code(model, operator) == "BATCH_MATMUL" else None
+        if maker is not None and flatbuffer.code(model, maker) == "SOFTMAX":
+            graph.tensors[int(operator.outputs[0])].name = f"{_MIXED}/{number}/".encode()
 
 
 @contextlib.contextmanager

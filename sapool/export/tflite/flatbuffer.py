@@ -106,7 +106,7 @@ def simplify(model: Model) -> None:
                 inputs[0] = source
                 operator.builtinOptions.padding = schema.Padding.SAME
         operator.inputs = inputs
-    _sweep(model)
+    drop_unread(model)
 
 
 def _behind(
@@ -178,10 +178,10 @@ def keep_outputs(model: Model, count: int) -> None:
     graph.outputs = list(graph.outputs)[:count]
     for signature in model.signatureDefs or []:
         signature.outputs = [entry for entry in signature.outputs if entry.tensorIndex in set(graph.outputs)]
-    _sweep(model)
+    drop_unread(model)
 
 
-def _sweep(model: Model) -> None:
+def drop_unread(model: Model) -> None:
     """Takes out operators whose results nobody reads, and then tensors and buffers that nothing refers to."""
     graph = model.subgraphs[0]
     while True:
@@ -255,12 +255,13 @@ def add_metadata(model: Model, entries: Iterable[tuple[str, bytes]]) -> None:
 
 def drop_metadata(model: Model, name: str) -> None:
     """Takes named data out of a model."""
-    for entry in [entry for entry in model.metadata or [] if _text(entry.name) == name]:
+    for entry in [entry for entry in model.metadata or [] if text(entry.name) == name]:
         model.buffers[entry.buffer].data = None
         model.metadata.remove(entry)
 
 
-def _text(name: str | bytes) -> str:
+def text(name: str | bytes) -> str:
+    """A name as text, of a model that was read or of one that is written."""
     return name if isinstance(name, str) else name.decode()
 
 

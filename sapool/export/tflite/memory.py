@@ -76,8 +76,7 @@ def add_plan(model: flatbuffer.Model) -> bool:
 def _planned(model: flatbuffer.Model) -> dict[str, int]:
     """Where a file's plan puts its tensors, by their numbers as text."""
     for entry in model.metadata or []:
-        name = entry.name if isinstance(entry.name, str) else entry.name.decode()
-        if name == PLAN:
+        if flatbuffer.text(entry.name) == PLAN:
             numbers = np.frombuffer(bytes(model.buffers[entry.buffer].data), np.int32).tolist()
             return {str(index): offset for index, offset in enumerate(numbers[3:]) if offset != _ANYWHERE}
     return {}
