@@ -1,13 +1,14 @@
 """`python -m benchmarks.deployment RESULTS`: which pooling can be had in which file; the table in docs/deployment.md.
 
-Every kind of the catalogue is exported with every backbone to every installed format that a runtime runs. Batch norms
-have seen some images, and weights are as they start. What was found is appended to the file RESULTS, a line each, so
-that the work can be broken off and gone on with; `--markdown` makes the table of it.
+Every kind of the catalogue is exported with every backbone to every installed format that a runtime runs, after some
+steps on scikit-learn's digits. What was found is appended to the file RESULTS, a line each, so that the work can be
+broken off and gone on with; `--markdown` makes the table of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import tempfile
@@ -22,11 +23,16 @@ from torch.nn import functional as F
 import sapool
 from sapool.catalogue.formats import FORMATS
 from sapool.catalogue.poolings import POOLINGS
+from sapool.cost.micro import micro_memory
 from sapool.errors import InputError, MissingExtraError, WorkError
+from sapool.model import CompiledModel
 
 BACKBONES = {"resnet18": "1222", "timm:lcnet_050": "122212", "mobilenet_v2": "1222121"}
 DYNAMIC = "dy"
 SIZE = 64
+STEPS = {"resnet18": (20, 16)}
+"""Steps, and images a step; of the others, whose many thin layers need more until integers bear them, `MORE`."""
+MORE = (40, 32)
 
 
 def architectures() -> list[tuple[str, str, str]]:
@@ -39,30 +45,48 @@ def architectures() -> list[tuple[str, str, str]]:
     ]
 
 
-def images(count: int = 16) -> Tensor:
-    """Smooth random images, (count, 3, 64, 64)."""
-    generator = torch.Generator().manual_seed(0)
-    return F.avg_pool2d(torch.randn(count, 3, SIZE, SIZE, generator=generator), 5, 1, 2) * 4
+@functools.cache
+def digits() -> tuple[Tensor, Tensor]:
+    """Scikit-learn's digits, (N, 3, 64, 64) and labels, in a fixed order."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - the extra `train`
+
+    found = load_digits()
+    order = torch.randperm(len(found.target), generator=torch.Generator().manual_seed(0))
+    grey = torch.tensor(found.images, dtype=torch.float32)[order, None] / 8 - 1
+    return F.interpolate(grey, (SIZE, SIZE), mode="bilinear").expand(-1, 3, -1, -1), torch.tensor(found.target)[order]
 
 
-def settled(text: str) -> nn.Module:
-    """A network whose batch norms know the images."""
+def images(count: int = 32) -> Tensor:
+    """Those that integers are fitted to and files are compared on."""
+    return digits()[0][:count]
+
+
+@functools.lru_cache(maxsize=1)
+def trained(text: str) -> CompiledModel:
+    """A network after its steps on the digits, whose batch norms know them."""
+    steps, batch = STEPS.get(text.removeprefix(DYNAMIC).split("-", maxsplit=1)[0], MORE)
     torch.manual_seed(0)
-    model = sapool.compile(text, num_classes=10, image_size=SIZE)
+    model = sapool.compile(text, num_classes=10, image_size=SIZE).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for step in range(steps):
+        here = slice(step * batch, (step + 1) * batch)
+        optimizer.zero_grad()
+        F.cross_entropy(model(digits()[0][here]), digits()[1][here]).backward()
+        optimizer.step()
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
+        norm.reset_running_stats()
         norm.momentum = None
     with torch.no_grad():
-        model.train()(images())
-    for norm in norms:
-        norm.momentum = 0.1
+        for step in range(8):
+            model(digits()[0][step * batch : (step + 1) * batch])
     return model.eval()
 
 
 def tried(text: str, suffix: str) -> dict[str, Any]:
     """What became of one export."""
     try:
-        model = settled(text)
+        model = trained(text)
     except InputError as error:
         return {"refused": str(error)}
     with tempfile.TemporaryDirectory() as folder:
@@ -70,6 +94,7 @@ def tried(text: str, suffix: str) -> dict[str, Any]:
             found = sapool.export(model, Path(folder) / f"x{suffix}", images())
         except (InputError, WorkError) as error:
             return {"refused": str(error).replace(f"{folder}/", "")}
+    micro = (found.data or {}).get("tflm")
     weights = [row.correlation for row in found.compared if row.what == "weights" and row.correlation is not None]
     outputs = [row for row in found.compared if row.what == "output"]
     return {
@@ -78,15 +103,18 @@ def tried(text: str, suffix: str) -> dict[str, Any]:
         "correlation": min(weights, default=None),
         "agreement": found.agreement,
         "bytes": found.bytes,
+        "head": micro and micro["head"],
+        "worked_out": micro and micro["worked_out"],
+        "estimated": micro and micro_memory(model, integer="int8" in suffix).head,
     }
 
 
-def measure(results: Path, formats: list[str]) -> None:
+def measure(results: Path, formats: list[str], backbones: list[str]) -> None:
     """Tries what hasn't been tried."""
     known = {(line["architecture"], line["suffix"]) for line in read(results)}
     for kind, backbone, text in architectures():
         for entry in FORMATS.values():
-            if entry.name not in formats or (text, entry.suffixes[0]) in known:
+            if entry.name not in formats or backbone not in backbones or (text, entry.suffixes[0]) in known:
                 continue
             try:
                 entry.check_installed()
@@ -139,10 +167,11 @@ if __name__ == "__main__":
     parser.add_argument("--markdown", action="store_true")
     running = [entry.name for entry in FORMATS.values() if entry.runs]
     parser.add_argument("--format", action="append", choices=running, help="which alone are tried")
+    parser.add_argument("--backbone", action="append", choices=BACKBONES, help="which alone are tried")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     if options.markdown:
         print(markdown(read(options.results)))
     else:
-        measure(options.results, options.format or running)
+        measure(options.results, options.format or running, options.backbone or [*BACKBONES])

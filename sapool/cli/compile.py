@@ -66,12 +66,11 @@ def run(options: argparse.Namespace) -> int:
     model = opened(options, real=written is not None and written.weights)
     from sapool.analysis.parts import parts_of
     from sapool.cli.console import console, show_report
-    from sapool.cli.memory import unfit
+    from sapool.cli.memory import micro_memory_on, unfit, verdict_on
     from sapool.cli.tables import as_data, show_diagnostics, show_summary, thousands
-    from sapool.cost.assumptions import BYTES
     from sapool.cost.comparison import compare
     from sapool.diagnostics import diagnose, unacknowledged
-    from sapool.schedule.fitting import ROOM, fit
+    from sapool.schedule.fitting import ROOM
     from sapool.schedule.streaming import Streaming
 
     cost = compare(model, assumed)
@@ -79,14 +78,12 @@ def run(options: argparse.Namespace) -> int:
     if diagnostics and options.strict:
         raise DiagnosedError("\n".join(map(str, diagnostics)))
     parts, limit = parts_of(model, model.plan), budget
-    if limit is None and board is not None:
+    micro = micro_memory_on(model, board, assumed) if board is not None else None
+    if limit is None and board is not None and micro is None:
         limit = int(ROOM * board.sram)
     streaming = Streaming(cost, limit)
     verification = write(model, options) if written is not None else None
-    verdict = None
-    if board is not None:
-        weights = cost.total.parameters * BYTES[assumed.dtype]
-        verdict = fit(streaming.chosen.memory(), weights, board.name, parts)
+    verdict = verdict_on(board, micro, streaming, parts) if board is not None else None
     if options.json:
         data = as_data(model, cost, diagnostics, streaming if options.stream or budget is not None else None)
         data |= {"device": asdict(verdict) | {"device": verdict.device.name}} if verdict else {}
@@ -102,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
             out.print(str(verdict), markup=False)
         if verification is not None:
             show_report(out, ("", *verification.report()))
-    return unfit(streaming, budget, verdict, parts)
+    return unfit(streaming, budget, verdict, parts, micro)
 
 
 def _refuse_backbone(text: str) -> None:

@@ -8,12 +8,16 @@ from typing import Any
 
 from rich.console import Console
 
+from sapool.catalogue.devices import Device
 from sapool.cli.console import show_table
 from sapool.cli.tables import thousands
+from sapool.cost.assumptions import BYTES, Assumptions
 from sapool.cost.budget import to_blame
 from sapool.cost.lifetimes import operation_name
 from sapool.cost.memory import Memory
-from sapool.schedule.fitting import Verdict
+from sapool.cost.micro import MicroMemory, micro_memory, refusal
+from sapool.model import CompiledModel
+from sapool.schedule.fitting import Verdict, fit, fit_micro
 from sapool.schedule.schedule import Schedule
 from sapool.schedule.streaming import Streaming
 
@@ -58,10 +62,43 @@ def _show_bars(out: Console, columns: Sequence[str], rows: Sequence[tuple[Any, .
 _LONGEST, _SHORTEST = 40, 10
 
 
-def unfit(streaming: Streaming, budget: int | None, verdict: Verdict | None, parts: Mapping[str, str]) -> int:
+def micro_memory_on(model: CompiledModel, board: Device, assumed: Assumptions) -> MicroMemory | None:
+    """What TensorFlow Lite Micro takes of a board that it runs on; None where that can't be said.
+
+    Files of its are of int8 or of floats. What can't be one, or isn't asked to be, is counted as for other runtimes.
+    """
+    if board.runtime != "tflm" or assumed.dtype not in ("int8", "fp32"):
+        return None
+    if reason := refusal(model.plan):
+        print(f"note: {reason}", file=sys.stderr)
+        return None
+    return micro_memory(model, integer=assumed.dtype == "int8")
+
+
+def verdict_on(board: Device, micro: MicroMemory | None, streaming: Streaming, parts: Mapping[str, str]) -> Verdict:
+    """Whether a board is enough: as its runtime runs the network where that is known, else by our own schedule."""
+    if micro is not None:
+        return fit_micro(micro, board.name)
+    cost = streaming.compared
+    weights = cost.total.parameters * BYTES[cost.memory.assumptions.dtype]
+    return fit(streaming.chosen.memory(), weights, board.name, parts)
+
+
+def unfit(
+    streaming: Streaming,
+    budget: int | None,
+    verdict: Verdict | None,
+    parts: Mapping[str, str],
+    micro: MicroMemory | None = None,
+) -> int:
     """Says what doesn't fit, and who is to blame; the exit code."""
     said, schedule = [], streaming.chosen
-    if budget is not None and schedule.arena > budget:
+    if budget is not None and micro is not None and micro.sram > budget:
+        said.append(
+            f"as TensorFlow Lite Micro runs it the network takes {thousands(micro.sram)} bytes, which exceed "
+            f"{thousands(budget)}: activations {thousands(micro.head)}, its own about {thousands(micro.tail)}"
+        )
+    elif budget is not None and schedule.arena > budget:
         blamed = ", ".join(
             f"{part} ({thousands(needed)})" for part, needed in to_blame(schedule.memory(), budget, parts)
         )

@@ -9,6 +9,7 @@ from typing import Literal
 from sapool.catalogue.devices import DEVICES, Device
 from sapool.cost.budget import to_blame
 from sapool.cost.memory import Memory
+from sapool.cost.micro import MicroMemory
 
 Word = Literal["fits", "tight", "too big"]
 
@@ -25,6 +26,7 @@ class Verdict:
         word: `fits`, `tight` (more than `ROOM` of a memory), or `too big`.
         arena, weights: bytes that it takes of the device's SRAM and flash.
         blame: the parts that need more than the SRAM, with their bytes, the worst first.
+        made_of: of what these consist, where a runtime's own share is in them; "" where it isn't.
     """
 
     device: Device
@@ -32,6 +34,7 @@ class Verdict:
     arena: int
     weights: int
     blame: tuple[tuple[str, int], ...] = ()
+    made_of: str = ""
 
     def __str__(self) -> str:
         sram, flash = self.device.sram, self.device.flash
@@ -39,6 +42,7 @@ class Verdict:
             f"{self.word}: of {self.device.name}'s {sram:,} bytes of SRAM, {self.arena:,} are taken "
             f"({self.arena / sram:.0%}), and of {flash:,} of flash, {self.weights:,} ({self.weights / flash:.0%})"
         )
+        said += f" ({self.made_of})" if self.made_of else ""
         return said + "".join(f"; {part} needs {needed:,}" for part, needed in self.blame[:3])
 
 
@@ -55,6 +59,25 @@ def fit(memory: Memory, weights: int, device: str, parts: Mapping[str, str] | No
         InputError: there is no such device.
     """
     board = DEVICES.find(device)
-    share = max(memory.arena / board.sram, weights / board.flash)
-    word: Word = "too big" if share > 1 else "tight" if share > ROOM else "fits"
-    return Verdict(board, word, memory.arena, weights, tuple(to_blame(memory, board.sram, parts or {})))
+    blame = tuple(to_blame(memory, board.sram, parts or {}))
+    return Verdict(board, _word(board, memory.arena, weights), memory.arena, weights, blame)
+
+
+def fit_micro(found: MicroMemory, device: str) -> Verdict:
+    """Whether a network fits a device as TensorFlow Lite Micro runs it.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    board = DEVICES.find(device)
+    blame = [(name, held) for name, _, held in sorted(found.steps, key=lambda step: -step[2]) if held > board.sram]
+    made_of = (
+        f"as TensorFlow Lite Micro runs it: activations {found.head:,}, its own about {found.tail:,}; weights with "
+        "their scales, and about its code"
+    )
+    return Verdict(board, _word(board, found.sram, found.flash), found.sram, found.flash, tuple(blame), made_of)
+
+
+def _word(board: Device, sram: int, flash: int) -> Word:
+    share = max(sram / board.sram, flash / board.flash)
+    return "too big" if share > 1 else "tight" if share > ROOM else "fits"

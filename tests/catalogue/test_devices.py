@@ -7,8 +7,9 @@ import pytest
 from sapool.catalogue.devices import DEVICES, RUNTIMES, register_device
 from sapool.cost.assumptions import Assumptions, assumptions_of
 from sapool.cost.memory import Memory, Step
+from sapool.cost.micro import MicroMemory
 from sapool.errors import InputError
-from sapool.schedule.fitting import fit
+from sapool.schedule.fitting import fit, fit_micro
 
 
 def memory(arena: int, **parts: int) -> Memory:
@@ -55,6 +56,15 @@ def test_the_blame() -> None:
     )
     assert verdict.blame == (("stage1", 400_000), ("layer2", 300_000))
     assert str(verdict).endswith("; stage1 needs 400,000; layer2 needs 300,000")
+
+
+@pytest.mark.parametrize(("head", "word"), [(100_000, "fits"), (200_000, "tight"), (250_000, "too big")])
+def test_a_runtimes_own_share_counts(head: int, word: str) -> None:
+    found = MicroMemory(head, (("conv", "conv2d", head), ("worst", "conv2d", 300_000)), 30_000, 500_000)
+    verdict = fit_micro(found, "nano_33_ble")
+    assert (verdict.word, verdict.arena, verdict.weights) == (word, head + 30_000, 500_000)
+    assert f"activations {head:,}, its own about 30,000" in str(verdict)
+    assert verdict.blame == (("worst", 300_000),)
 
 
 def test_a_device_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,19 @@ def test_a_device_gives_a_verdict() -> None:
     assert "depthwise convolutions in place" in out
 
 
+def test_on_tensorflow_lite_micro_its_own_memory_counts() -> None:
+    words = ("compile", "resnet18-lip-1222", "--image-size", 32, "--num-classes", 10, "--device", "teensy_41")
+    out, err = sapoolc(*words, code=1)
+    assert "as TensorFlow Lite Micro runs it: activations 24,576, its own about" in out
+    assert "in 419,430 bytes" not in out  # nothing is streamed there
+    assert err == "sapoolc: Teensy 4.1 (i.MX RT1062) is too small\n"
+    _, err = sapoolc(*words, "--budget", "64KB", code=1)
+    assert "the network takes" in err
+    assert "which exceed 65,536: activations 24,576" in err
+    _, err = sapoolc("compile", "resnet18-dfmnlp-1222", *words[2:], code=1)
+    assert err.startswith("note: dfmnlp can't be written as .tflite")
+
+
 def test_flags_go_before_what_a_device_does() -> None:
     words = ("compile", TEXT, *SMALL, "--num-classes", 10, "--device", "stm32h743", "--json")
     assumed = json.loads(sapoolc(*words, code=1)[0])

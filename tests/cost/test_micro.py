@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import sapool
 from sapool.cost.micro import micro_memory
+from sapool.cost.micro_estimates import CORE, KERNEL
+from sapool.errors import InputError
 
 
 @pytest.mark.parametrize(
-    ("text", "size", "head"),
+    ("text", "size", "head", "tail", "file"),
     [
-        ("resnet18-lip-1222", 32, 24_576),
-        pytest.param("resnet18-skip-1222", 96, 184_320, marks=pytest.mark.slow),
-        pytest.param("resnet18-gaussian_pool-1222", 32, 26_624, marks=pytest.mark.slow),
-        pytest.param("mobilenet_v2-nlp_headfix2_nowin_reduced-1222121", 32, 49_152, marks=pytest.mark.slow),
+        ("resnet18-lip-1222", 32, 24_576, 63_968, None),
+        pytest.param("resnet18-skip-1222", 96, 184_320, 46_096, None, marks=pytest.mark.slow),
+        pytest.param("resnet18-gaussian_pool-1222", 32, 26_624, 68_432, None, marks=pytest.mark.slow),
+        pytest.param("resnet18-nlp-1222", 64, 233_472, 369_328, 13_617_952, marks=pytest.mark.slow),
+        pytest.param(
+            "mobilenet_v2-nlp_headfix2_nowin_reduced-1222121", 32, 49_152, 210_288, 3_031_984, marks=pytest.mark.slow
+        ),
     ],
 )
-def test_the_head_is_what_the_runtime_records(text: str, size: int, head: int) -> None:
-    model = sapool.compile(text, num_classes=10, image_size=size)
+def test_it_is_what_the_runtime_records(text: str, size: int, head: int, tail: int, file: int | None) -> None:
+    with torch.device("meta"):
+        model = sapool.compile(text, num_classes=10, image_size=size)
     found = micro_memory(model)
     assert found.head == head
     assert max(held for _, _, held in found.steps) <= head
+    assert found.tail == pytest.approx(tail, rel=0.15)
+    assert found.sram == found.head + found.tail
+    if file is not None:
+        kinds = {kind for _, kind, _ in found.steps}
+        assert found.flash - CORE - KERNEL * len(kinds) == pytest.approx(file, rel=0.02)
+
+
+def test_what_cannot_be_had_is_refused() -> None:
+    with torch.device("meta"):
+        model = sapool.compile("resnet18-dfmnlp-1222", num_classes=10, image_size=32)
+    with pytest.raises(InputError, match=r"dfmnlp can't be written as .tflite: it samples its map"):
+        micro_memory(model)
