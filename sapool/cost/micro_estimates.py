@@ -40,7 +40,7 @@ def flash(flat: fx.GraphModule, kinds: Collection[str], operations: int, width: 
     biases = {node.args[2] for node in flat.graph.nodes if _channels(node) and len(node.args) > 2}
     weights = sum(prod(node.meta["val"].shape) * (4 if node in biases else width) for node in used if _is_tensor(node))
     channels = sum(_channels(node) for node in flat.graph.nodes) if width == 1 else 0
-    return weights + _PER_CHANNEL * channels + 2 * _DESCRIBED * operations + CORE + KERNEL * len(kinds)
+    return int(weights) + _PER_CHANNEL * channels + 2 * _DESCRIBED * operations + CORE + KERNEL * len(kinds)
 
 
 def word(node: fx.Node) -> str:
