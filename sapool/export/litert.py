@@ -32,7 +32,8 @@ PACKAGES = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer", "tflite_micro
 STEPS = 16
 """Of an int8 output's 256: two runtimes round apart in every layer, and are much further apart where one is wrong."""
 ALIKE = 0.95
-"""Or the correlation of the two, as the file itself is held to the model: a deep network magnifies such rounding."""
+"""Or the correlation of the two: a deep network magnifies rounding, and LiteRT's own sets of kernels end further apart
+than that (docs/deployment.md)."""
 _ON_MICRO = 2
 
 
