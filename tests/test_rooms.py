@@ -39,6 +39,7 @@ ORDER = [
     {"classify", "detect", "detectors"},
     {"tasks"},
     {"export"},
+    {"bench"},
     {"study"},
     {"cli"},
     {"__init__"},

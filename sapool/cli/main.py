@@ -36,6 +36,7 @@ COMMANDS = MappingProxyType(
     {
         "compile": "sapool.cli.compile",
         "inspect": "sapool.cli.inspect",
+        "bench": "sapool.cli.runs.bench",
         "train": "sapool.cli.runs.train",
         "evaluate": "sapool.cli.runs.evaluate",
         "predict": "sapool.cli.runs.predict",

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sapool.passes.driver import Watcher
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """How a network is compiled and measured. None means "not given": a file's own settings stand."""
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """How a network is compiled. None means "not given": a file's own settings stand."""
     parser.add_argument("--num-classes", type=int, metavar="N", help="outputs of the classifier (default: 1000)")
     parser.add_argument("--in-chans", type=int, metavar="N", help="channels of the images (default: 3)")
     parser.add_argument(
@@ -31,6 +31,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out-indices", type=_indices, metavar="I,J,...", help="which feature maps, from 0")
     parser.add_argument("-O", "--optimize", action="store_true", help="rewrite for inference, computing the same")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """How a network is compiled and measured."""
+    add_network_options(parser)
     memory = parser.add_argument_group("activation memory")
     memory.add_argument("--dtype", default="int8", metavar="NAME", help="of activations: int8 (default), fp16 or fp32")
     memory.add_argument(

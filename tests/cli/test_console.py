@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sapool.bench import Bench, Timed
 from sapool.cli.console import console, show_report, show_table
 from sapool.cli.tables import ratio
 from sapool.study.compare import ComparedRun, Comparison
@@ -60,6 +61,20 @@ def test_long_names_of_compared_runs_fit(capsys: pytest.CaptureFixture[str]) -> 
     lines = lines_of(capsys)
     assert [line for line in lines if len(line) > 80] == []
     assert sum("0.9917" in line and "1,124,576" in line and "test" in line for line in lines) == 2
+
+
+@pytest.mark.usefixtures("terminal")
+def test_times_and_why_there_are_none_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    absent = (
+        'LiteRT needs litert_torch, which is not installed; install what it needs with: pip install "sapool[tflite]"'
+    )
+    rows = (Timed("torch.compile", 1234.5, (1034.5, 2345.5), 0.63, 12_345_678, 0.0), Timed("litert", reason=absent))
+    text = "prepool-nlp_headfix2_nowin_reduced-4-resnet18-skip-1222"
+    show_report(console(), Bench(text, (1, 3, 224, 224), 2, 15, rows).report())
+    lines = lines_of(capsys)
+    assert [line for line in lines[1:] if len(line) > 80] == []
+    assert "12,345,678" in " ".join(lines)
+    assert "sapool[tflite]" in "".join("".join(lines).split())
 
 
 @pytest.mark.usefixtures("terminal")

@@ -41,15 +41,19 @@ class Recorded:
 
 
 class LiteRT:
-    """A file in LiteRT: images (N, C, H, W) to float tensors."""
+    """A file in LiteRT: images (N, C, H, W) to float tensors.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the file.
+        threads: None for its own kernels on one thread, which verify files; a number for XNNPACK's on as many.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         with quiet():
             from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: PLC0415
 
-            self._interpreter = Interpreter(
-                str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            )
+            kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if threads is None else OpResolverType.AUTO
+            self._interpreter = Interpreter(str(path), experimental_op_resolver_type=kernels, num_threads=threads)
             self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
