@@ -227,6 +227,9 @@ class Recipe(NetworkRecipe):
     """A classifier's recipe of `sapoolc train`, with every setting."""
 
     weights: str | None = Field(None, description="DEFAULT for published weights, or a checkpoint's path")
+    pools_start: Literal["backbone", "torch"] = Field(
+        "backbone", description="how pools start: as the backbone's convolutions (published), or as PyTorch builds them"
+    )
     select: Literal["val", "test"] = Field(
         "val", description="what chooses the best epoch: held-out training images, or (published practice) the test set"
     )

@@ -33,7 +33,7 @@ from sapool.passes.verify import verify
 from sapool.planning import plan_on, source_of
 from sapool.weights.authors import convert, in_our_names
 from sapool.weights.files import read_state_dict
-from sapool.weights.initialization import initialize
+from sapool.weights.initialization import PoolsStart, initialize
 from sapool.weights.transfer import transfer
 
 Weights = Literal["DEFAULT"] | str | Path | Mapping[str, Tensor]
@@ -52,6 +52,7 @@ def compile(
     backbone: nn.Module | None = None,
     stages: Stages | None = None,
     pools: Pools | None = None,
+    pools_start: PoolsStart = "backbone",
 ) -> CompiledModel:
     """Compiles an architecture into a model: plans it, and carries the plan out.
 
@@ -72,6 +73,8 @@ def compile(
         stages: of that network, paths of its stages' modules in order, such as `["layer1", "layer2"]`; several paths in
             a list are one stage. None where they are to be found; `sapool.survey` tells what is.
         pools: of that network, where a stage's pool goes: `before`, `first` or `last` of its blocks; None as is usual.
+        pools_start: how the pools' convolutions and linear layers start: as the backbone's do, which is published, or
+            "torch", as PyTorch builds them.
 
     Raises:
         ArchitectureError: the text isn't of the language.
@@ -84,7 +87,7 @@ def compile(
     source = source_of(architecture.backbone, backbone, dialect, stages, pools)
     plan = plan_on(architecture, source, options)
     try:
-        return _executed(plan, source, weights, backbone)
+        return _executed(plan, source, weights, backbone, pools_start=pools_start)
     except PlanError as error:  # what was planned here is ours to carry out
         raise AssertionError(f"{plan.architecture}: {error}") from error
 
@@ -96,6 +99,7 @@ def execute(
     backbone: nn.Module | None = None,
     without: Collection[str] = (),
     watch: Watcher | None = None,
+    pools_start: PoolsStart = "backbone",
 ) -> CompiledModel:
     """Carries a plan out: one that `make_plan` made, that was edited, or that comes from a file.
 
@@ -105,6 +109,7 @@ def execute(
         backbone: your own network again, where the plan was made for one.
         without: names of passes that are left out. What the plan says of them isn't done then.
         watch: is told of each pass: its name, the graph as it is then, and whether it rewrote something.
+        pools_start: as for `compile`.
 
     Raises:
         PlanError: the plan contradicts itself or its backbone; names the site and the field.
@@ -115,7 +120,7 @@ def execute(
     source = source_of(plan.backbone, backbone, plan.options.dialect, like=plan.survey)
     check(plan)
     check_survey(plan.survey, source.survey)
-    return _executed(plan, source, weights, backbone, without, watch)
+    return _executed(plan, source, weights, backbone, without, watch, pools_start)
 
 
 def baseline(plan: Plan, own: nn.Module | None = None) -> fx.GraphModule:
@@ -172,6 +177,7 @@ def _executed(
     backbone: nn.Module | None,
     without: Collection[str] = (),
     watch: Watcher | None = None,
+    pools_start: PoolsStart = "backbone",
 ) -> CompiledModel:
     if backbone is not None and isinstance(weights, str) and weights == "DEFAULT":
         raise InputError("weights: a backbone of your own has no published weights; its own are kept")
@@ -191,7 +197,7 @@ def _executed(
         own=None if backbone is None else on_meta(backbone),
     )
     model = CompiledModel.of(module, origin)
-    initialize(model, model.plan)
+    initialize(model, model.plan, pools_start)
     if weights is not None:
         loaded = (
             published(plan.backbone) if isinstance(weights, str) and weights == "DEFAULT" else _read(weights, model)

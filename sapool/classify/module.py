@@ -54,7 +54,13 @@ def build_model(recipe: Recipe, classes: int, *, last: dict[str, Any] | None = N
             )
     else:
         weights = None if last is not None else recipe.weights
-        model = compile_network(recipe, weights=weights, num_classes=classes, image_size=recipe.data.image_size)
+        model = compile_network(
+            recipe,
+            weights=weights,
+            pools_start=recipe.pools_start,
+            num_classes=classes,
+            image_size=recipe.data.image_size,
+        )
     if last is not None:
         narrow_like(model, last)
     if recipe.train.channels_last:

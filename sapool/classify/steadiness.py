@@ -103,7 +103,7 @@ def accuracy_and_calibration(model: nn.Module, batches: Iterable[Batch], classes
 
 @torch.inference_mode()
 def shift_consistency(model: nn.Module, batches: Iterable[Batch], *, most: int = 8, seed: int = 0) -> float:
-    """How often two shifted crops of an image get the same class, from 0 to 1 (Zhang, ICML 2019, section 4.1).
+    """How often two shifted crops of an image get the same class, from 0 to 1 (Zhang, ICML 2019).
 
     The image is mirrored around its border, by `most` pixels at most, and cropped twice at random to its own size.
 

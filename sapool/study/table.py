@@ -5,20 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from math import sqrt
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from scipy import stats
-
 from sapool.digests import read_json
 from sapool.errors import InputError
 from sapool.runs.results import Result, Table
+from sapool.study.differences import CONFIDENCE, Difference, paired
+from sapool.study.measures import MEASURES, Spread, read_measures, spreads
 from sapool.study.sweep.folder import RunOfStudy, StudyFolder, open_study
 
-CONFIDENCE = 0.95
 COSTS = ("parameters", "macs", "arena_bytes")
 _SCORES = ("test_accuracy", "bbox_mAP")
 _METRICS = ("test_accuracy", "test_loss", "val_accuracy", "selected_on_test_accuracy", "best_epoch")
@@ -47,27 +45,6 @@ class StudyRun:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How far a combination is below the best one, paired over the seeds that both have.
-
-    Attributes:
-        mean: the best one's score less this one's, on average.
-        low, high: Student's 95 % interval of that; None with fewer than two seeds.
-        n: seeds that both have.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-
-    @property
-    def clear(self) -> bool | None:
-        """Whether it exceeds the noise between seeds; None where that can't be told."""
-        return None if self.low is None or self.high is None else not self.low <= 0 <= self.high
-
-
-@dataclass(frozen=True)
 class Row:
     """A combination of axes over its seeds.
 
@@ -78,6 +55,7 @@ class Row:
         costs: of its network.
         front: whether no other combination scores as high for no more of some cost, by the cost's name.
         below_best: how far it is below the best combination; None for that one itself, and without runs.
+        measures: what `sapoolc evaluate` measured of its runs, by the names of `MEASURES`.
     """
 
     axes: dict[str, Any]
@@ -87,6 +65,7 @@ class Row:
     costs: dict[str, int]
     front: dict[str, bool]
     below_best: Difference | None
+    measures: dict[str, Spread] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,7 +97,25 @@ class StudyTable(Result):
         )
         rows = tuple(self._cells(row) for row in self.rows)
         title = "; ".join([f"{self.title}: {self.score.replace('_', ' ')}", *notes])
-        return (Table(self.columns, rows, title=title), said, *failed)
+        return (Table(self.columns, rows, title=title), said, *self._measured(), *failed)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures that some run has."""
+        return tuple(name for name in MEASURES if any(name in row.measures for row in self.rows))
+
+    def _measured(self) -> tuple[Table, ...]:
+        if not (names := self.measures):
+            return ()
+        short = tuple(name.rpartition(".")[2] for name in self.axes)
+        rows = tuple(
+            (
+                *(_shown(row.axes[name]) for name in self.axes),
+                *(str(row.measures.get(name, "-")) for name in names),
+            )
+            for row in self.rows
+        )
+        return (Table((*short, *(MEASURES[name] for name in names)), rows, title="measures, ± over seeds"),)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -145,14 +142,19 @@ class StudyTable(Result):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         below = ("below_best", "below_best_low", "below_best_high")
-        writer.writerow([*self.axes, "n", f"{self.score}_mean", f"{self.score}_std", *below, *COSTS, *_fronts()])
+        measured = [f"{name}_{part}" for name in self.measures for part in ("mean", "std")]
+        heads = [*self.axes, "n", f"{self.score}_mean", f"{self.score}_std", *below, *COSTS, *_fronts(), *measured]
+        writer.writerow(heads)
         for row in self.rows:
             gap = row.below_best
             gaps = ("", "", "") if gap is None else (gap.mean, gap.low, gap.high)
             numbers = [row.n, row.mean, row.std, *gaps, *(row.costs.get(name) for name in COSTS)]
             fronts = [int(row.front.get(name, False)) for name in COSTS]
             axes = [_shown(row.axes[name]) for name in self.axes]
-            writer.writerow([*axes, *("" if value is None else value for value in numbers), *fronts])
+            found = [row.measures.get(name) for name in self.measures]
+            more = [value for some in found for value in ((None, None) if some is None else (some.mean, some.std))]
+            values = ("" if value is None else value for value in (*numbers, *fronts, *more))
+            writer.writerow([*axes, *values])
         return text.getvalue()
 
     def to_latex(self) -> str:
@@ -190,16 +192,6 @@ def study_table(path: str | Path) -> StudyTable:
     return StudyTable(study.title, score, several, runs, _rows([run for run in runs if run.state != "refused"], score))
 
 
-def paired(best: dict[int, float], other: dict[int, float]) -> Difference:
-    """How far `other` is below `best`, both by seed, over the seeds that both have."""
-    gaps = [best[seed] - other[seed] for seed in best if seed in other]
-    mean = fmean(gaps) if gaps else 0.0
-    if len(gaps) < 2:
-        return Difference(mean, None, None, len(gaps))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1)) * stdev(gaps) / sqrt(len(gaps))
-    return Difference(mean, mean - half, mean + half, len(gaps))
-
-
 def _rows(runs: Sequence[StudyRun], score: str) -> tuple[Row, ...]:
     groups: dict[str, list[StudyRun]] = {}
     for run in runs:
@@ -228,6 +220,7 @@ def _rows(runs: Sequence[StudyRun], score: str) -> tuple[Row, ...]:
                 costs=costs[key],
                 front=front,
                 below_best=paired(by_seed[best], by_seed[key]) if best is not None and scores and key != best else None,
+                measures=spreads([run.metrics for run in group]),
             )
         )
     return tuple(rows)
@@ -254,6 +247,7 @@ def _read(study: StudyFolder, run: RunOfStudy) -> StudyRun:
         raise
     except (OSError, ValueError, TypeError, AttributeError):
         raise InputError(f"{file} is damaged; take it from where it is whole") from None
+    metrics |= read_measures(study.folder(run.name))
     return StudyRun(run.name, run.axes, run.seed, "done", metrics, costs)
 
 

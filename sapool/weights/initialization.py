@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,9 +18,13 @@ from torch._subclasses import FakeTensor
 
 from sapool.catalogue.backbones import BACKBONES, OWN, is_mobilenet_v2
 from sapool.catalogue.builders import build
+from sapool.errors import InputError
 from sapool.ir.plan import Plan
 from sapool.poolings import Pooling
 from sapool.poolings.dynamic import DynamicConv2d
+
+PoolsStart = Literal["backbone", "torch"]
+"""How pools start: as the convolutions of their backbone, or as PyTorch builds them."""
 
 Deviation = Callable[[Tensor, int], float]
 """The standard deviation of a convolution's weight (out, in/groups, k, k), of so many groups."""
@@ -71,7 +76,7 @@ _KURTOSIS_BETWEEN = 2.4  # uniform 1.8, normal 3
 
 
 @torch.no_grad()
-def initialize(model: fx.GraphModule, plan: Plan) -> None:
+def initialize(model: fx.GraphModule, plan: Plan, pools_start: PoolsStart = "backbone") -> None:
     """Starts what the passes added to a network as its own layers start, in place (semantics §3a).
 
     Convolutions of pools, shortcuts and dynamic attentions follow the backbone's; so does attention's output
@@ -82,15 +87,23 @@ def initialize(model: fx.GraphModule, plan: Plan) -> None:
     Args:
         model: a rewritten network; nothing happens where it has no data.
         plan: what was rewritten.
+        pools_start: "torch" leaves convolutions and linear layers of pools as PyTorch built them.
+
+    Raises:
+        InputError: pools can't start so.
     """
+    if pools_start not in get_args(PoolsStart):
+        raise InputError(f"pools_start: expected {' or '.join(get_args(PoolsStart))}, not '{pools_start}'")
     everything = plan.options.dialect == "paper" and plan.backbone not in BACKBONES
     chosen = list(model.modules() if everything else _added(model, plan))
     if any(parameter.is_meta or isinstance(parameter, FakeTensor) for parameter in model.parameters()):
         return
     if any(isinstance(module, (nn.Conv2d, nn.Linear)) for module in chosen):
         start = _start_of(model, plan)
+        built = _of_pools(model) if pools_start == "torch" else set()
         for module in chosen:
-            _draw(module, start)
+            if module not in built:
+                _draw(module, start)
     for module in chosen:
         if isinstance(module, Pooling):
             module.start()
@@ -106,6 +119,11 @@ def _added(model: fx.GraphModule, plan: Plan) -> Iterator[nn.Module]:
             yield module
         elif isinstance(module, DynamicConv2d):
             yield from module.attention.modules()
+
+
+def _of_pools(model: fx.GraphModule) -> set[nn.Module]:
+    """Every module of the pools."""
+    return {module for name, module in model.named_modules() if name.startswith("pools.")}
 
 
 def _start_of(model: fx.GraphModule, plan: Plan) -> Start:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import sapool
+from sapool import poolings
 from sapool.poolings.weights import spread
+from sapool.poolings.window import weighted_average
 
 
 def test_uniformity_is_one_where_all_weigh_alike_and_one_over_n_where_one_pixel_has_all():
@@ -44,3 +46,12 @@ def test_a_model_gives_its_weight_maps_and_stays_as_it_is():
 def test_every_weighing_site_is_there_in_order():
     model = sapool.compile("resnet18-lip-2222", image_size=64, num_classes=3)
     assert list(model.weight_maps(torch.randn(1, 3, 64, 64))) == ["stage1", "stage2", "stage3", "stage4"]
+
+
+def test_softpools_weights_are_those_of_its_average():
+    pool, x = poolings.build("softpool", 3, 2), torch.randn(2, 3, 7, 8) * 3 + 500
+    weight = pool.weight(x)
+    assert weight.shape == x.shape
+    assert float(weight.max()) == 1
+    torch.testing.assert_close(weighted_average(x, weight, 2), pool(x))
+    assert sapool.uniformity(pool.weight(torch.zeros(1, 1, 4, 4))) == pytest.approx(1)

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from sapool.errors import InputError
+from sapool.study.differences import paired
 from sapool.study.sweep.definition import read_study
 from sapool.study.sweep.folder import begin, open_study
 from sapool.study.sweep.points import planned_runs
 from sapool.study.sweep.records import Records
 from sapool.study.sweep.sweep import prepare, sweep
-from sapool.study.table import paired, study_table
+from sapool.study.table import study_table
 from tests.commands import ROOT, sapoolc
 from tests.fences import blocks
 

@@ -248,3 +248,25 @@ def test_mobilenets_of_other_widths_start_as_published_in_the_papers_dialect(tex
     own = compiled(text, seed=2).get_submodule("blocks.3.0.conv_dw")
     assert isinstance(own, nn.Conv2d)
     assert Sample.of(own.weight).std == pytest.approx(math.sqrt(2 / 9), rel=0.2)
+
+
+def test_pools_can_start_as_pytorch_builds_them() -> None:
+    """Their convolutions then have PyTorch's scale, offsets are 0 still, and all else starts as it did."""
+    text = "resnet18-dfmnlp-1222"
+    torch.manual_seed(0)
+    model = sapool.compile(text, image_size=64, num_classes=10, pools_start="torch")
+    usual = sapool.compile(text, image_size=64, num_classes=10)
+    for site in ("stage2", "stage4"):
+        convolution = next(m for m in model.get_submodule(f"pools.{site}").modules() if isinstance(m, nn.Conv2d))
+        fan_in = convolution.weight[0].numel()
+        offsets = [m for n, m in model.get_submodule(f"pools.{site}").named_modules() if n.endswith("offset")]
+        assert all(not layer.weight.any() for layer in offsets)
+        if convolution not in offsets:
+            assert convolution.weight.std().item() == pytest.approx(math.sqrt(1 / (3 * fan_in)), rel=0.1)
+    pools = [name for name, _ in model.named_parameters() if name.startswith("pools.")]
+    assert {name for name, _ in usual.named_parameters()} >= set(pools)
+    for name in ("layer2.0.downsample.0.weight", "layer3.1.conv1.weight"):
+        own, other = model.get_parameter(name), usual.get_parameter(name)
+        assert own.std().item() == pytest.approx(other.std().item(), rel=0.05)
+    with pytest.raises(sapool.InputError, match="pools_start: expected backbone or torch, not 'none'"):
+        sapool.compile(text, image_size=64, pools_start="none")  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ _SOURCE = "Zhang, ICML 2019"
     rank=6,
 )
 class BlurPool(Pooling):
-    """`blur`: a depthwise binomial filter, of which every s-th pixel is kept (section 3.2, Blur + subsample).
+    """`blur`: a depthwise binomial filter, of which every s-th pixel is kept (the paper's blur and subsampling).
 
     The filter has t = 2s − 1 taps a side, (1, 2, 1)/4 for s = 2, and the map is mirrored around its border's rows and
     columns. (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
@@ -75,7 +75,7 @@ class BlurPool(Pooling):
     rank=6,
 )
 class MaxBlurPool(BlurPool):
-    """`maxblur`: the maximum of s × s pixels at stride 1, then `blur` (section 3.2, Max + blur + subsample).
+    """`maxblur`: the maximum of s × s pixels at stride 1, then `blur` (the paper's MaxBlurPool).
 
     (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋). A map of maxima that is too small to be mirrored repeats its border.
     """

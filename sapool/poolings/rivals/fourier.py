@@ -25,8 +25,7 @@ from sapool.poolings.base import Pooling
 class FrequencyLowCutPool(Pooling):
     """`flc`: the real part of the inverse Fourier transform of the h × w lowest frequencies of a map, h = ⌊H/s⌋.
 
-    (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋), of the same mean. A map that has no higher frequencies loses nothing
-    (section 3 of the paper, figure 3).
+    (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋), of the same mean. A map that has no higher frequencies loses nothing.
 
     Cropping a spectrum is linear and goes by rows and columns apart, so it is done by matrix products and no runtime
     needs a Fourier transform: y = Dₕ·x·Dᵥᵀ − Iₕ·x·Iᵥᵀ, where D + iI is, of each axis, the sum of exp(2πik(n/h − m/H))/H

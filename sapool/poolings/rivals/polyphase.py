@@ -18,7 +18,7 @@ from sapool.poolings.base import Pooling
     rank=8,
 )
 class AdaptivePolyphasePool(Pooling):
-    """`aps`: of the s² grids of every s-th pixel, for each image the one with the largest l² norm (equation 4).
+    """`aps`: of the s² grids of every s-th pixel, for each image the one with the largest l² norm.
 
     (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋); rows and columns that fill no window are left out. Where convolutions pad
     circularly and sides are multiples of s, a shifted image has the same output, shifted.
@@ -53,7 +53,7 @@ class AdaptivePolyphasePool(Pooling):
     rank=8,
 )
 class LearnedPolyphasePool(AdaptivePolyphasePool):
-    """`lps`: as `aps`, but components are chosen by scores that a network gives each of them (section 4 of the paper).
+    """`lps`: as `aps`, but components are chosen by scores that a network gives each of them.
 
     score = global average of conv1×1 d→1(ReLU(conv3×3 C→d, circular padding)), d = max(C/4, 1), the same network for
     every component. In evaluation the component of the largest score is kept. In training y = Σ πₖ·xₖ over the

@@ -18,7 +18,7 @@ from sapool.poolings.base import Pooling
     rank=9,
 )
 class RecurrentPool(Pooling):
-    """`rnnpool`: a window is read by two recurrent cells (algorithm 1 of the paper).
+    """`rnnpool`: a window is read by two recurrent cells.
 
     1. the first cell runs along each of the window's s rows and s columns; its last states sum them up;
     2. the second runs over the sums of the rows and over those of the columns, there and back;
@@ -65,7 +65,7 @@ class RecurrentPool(Pooling):
 
 
 class FastGRNN(nn.Module):
-    """A gated recurrent cell whose gate and candidate share their weights (Kusupati et al., NeurIPS 2018, equation 4).
+    """A gated recurrent cell whose gate and candidate share their weights (FastGRNN: Kusupati et al., NeurIPS 2018).
 
     z = σ(Wx + Uh + b), c = tanh(Wx + Uh + b′), h ← (σ(ζ)(1 − z) + σ(ν))·c + z·h, from h = 0. W and U are 1×1
     convolutions, so that every pixel of a map is a sequence of its own.

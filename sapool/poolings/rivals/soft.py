@@ -18,11 +18,15 @@ from sapool.poolings.window import upsample, weighted_average
     rank=7,
 )
 class SoftPool(Pooling):
-    """`softpool`: y = A(x·w)/A(w) with w = exp(x), the softmax of each window, per channel (equations 1 and 2).
+    """`softpool`: y = A(x·w)/A(w) with w = exp(x), the softmax of each window, per channel.
 
     (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋). Exponents are taken less their window's maximum, which cancels, so that no
     value is too large for them.
     """
+
+    def weight(self, x: Tensor) -> Tensor:
+        """exp(x) less each channel's largest value, (N, C, H, W): a channel's factor cancels, and nothing overflows."""
+        return (x - x.amax((2, 3), keepdim=True)).exp()
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2] // self.stride * self.stride, x.shape[-1] // self.stride * self.stride

@@ -21,7 +21,7 @@ from sapool.poolings.base import Pooling
     rank=7,
 )
 class SpaceToDepthPool(Pooling):
-    """`spd`: BN(conv1×1 s²C→C of the s × s pixels of each window, laid out as channels) (section 3 of the paper).
+    """`spd`: BN(conv1×1 s²C→C of the s × s pixels of each window, laid out as channels).
 
     (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋). A 1×1 convolution after space to depth is an s × s convolution of stride s
     with the same numbers, and is done as one: nothing has to be laid out anew. There is no activation, so that it can
@@ -49,7 +49,7 @@ class SpaceToDepthPool(Pooling):
     rank=7,
 )
 class HaarPool(Pooling):
-    """`hwd`: ReLU(BN(conv1×1 s²C→C of each window's Haar subbands)) (section 3 of the paper).
+    """`hwd`: ReLU(BN(conv1×1 s²C→C of each window's Haar subbands)).
 
     For s = 2 the subbands are the average (times 2) and the vertical, horizontal and diagonal differences. For other
     strides they are those of the orthonormal basis of which Haar's is the smallest (Helmert's): a sum, and each pixel
