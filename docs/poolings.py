@@ -35,7 +35,10 @@ the channels, p a patch's side, d a token's channels.
 before it is written; ONNX and exported programs hold all of them. DiffStride (Riad et al., ICLR 2022), whose stride
 is learned, isn't one of the language: a stride here is a digit that is planned and verified before anything is
 trained, and DiffStride's maps have whatever size training gives them. `blur` filters a stage's output, as every
-pooling does; the form that blurs right behind the strided convolution itself isn't in the language.
+pooling does, and `maxblur` is the published form for max pooling. The published form for strided convolutions keeps the
+convolution at stride 1 and blurs right behind it, on the shortcut too; it isn't in the language yet, because a site has
+one pool, on one value, whose map is rounded down, where a strided block has one such convolution on each of its ways,
+and each rounds up.
 
 ## Side by side
 
