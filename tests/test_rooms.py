@@ -41,6 +41,8 @@ ORDER = [
     {"export"},
     {"bench"},
     {"study"},
+    {"inspection"},
+    {"report"},
     {"cli"},
     {"__init__"},
 ]
