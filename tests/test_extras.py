@@ -17,6 +17,7 @@ EXTRAS = {
         *("mmcv", "mmdet", "mmengine", "pycocotools"),
     },
     "onnx": {"onnx", "onnxscript", "onnxruntime"},
+    "report": {"bokeh", "jinja2"},
 }
 
 # Torch itself looks for some of these, and does without.
@@ -54,6 +55,8 @@ def without(extra: str, *words: object, code: int) -> tuple[str, str]:
         ("detect", ("train", "ssd-digits")),
         pytest.param("detect", ("train", "ssd-digits", "--dry-run"), marks=pytest.mark.slow),
         pytest.param("detect", ("compile", "faster_rcnn", "-o", "config.py"), marks=pytest.mark.slow),
+        ("report", ("report", "resnet18-lip-2222", "-o", "x.html")),
+        ("report", ("inspect", "resnet18-lip-2222", "-o", "x.svg")),
         ("train", ("train", "digits")),
         ("onnx", ("compile", "resnet18-lip-2222", "-o", "x.onnx")),
         ("onnx", ("compile", "resnet18-lip-2222", "-o", "x.int8.onnx", "--calibrate", "noise")),

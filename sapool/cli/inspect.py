@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from sapool.cli.modules import add_module_options, own_network
 from sapool.cli.options import add_model_options, add_pass_option, assumptions, is_model_file, opened
-from sapool.errors import InputError, did_you_mean
+from sapool.errors import InputError, did_you_mean, require_extra, visible
 from sapool.ir.plan_file import is_plan_file
+from sapool.report.suffixes import check_suffix
 
 if TYPE_CHECKING:
     from torch import fx
@@ -39,10 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--print-changed", action="store_true", help="only the graph's nodes after each pass that changed something"
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the graph, before and after, in place of printing: .html, .svg or NAME.model-explorer.json",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     _refuse_recipe(options.text)
+    if options.output:
+        check_suffix(options.output)
+        return _write(options)
     if "-" not in options.text and not is_model_file(options.text) and not is_plan_file(options.text):
         return _inspect_backbone(options)
     if options.after or options.print_changed:
@@ -80,6 +90,22 @@ def run(options: argparse.Namespace) -> int:
         show_nodes(out, model)
     if options.code:
         out.print(model.code.strip(), markup=False)
+    return 0
+
+
+def _write(options: argparse.Namespace) -> int:
+    """Writes the graph as a file."""
+    from sapool.weights.atomic import check_writable
+
+    if not options.output.endswith("model-explorer.json"):
+        require_extra("report", f"writing {options.output}", ("jinja2",))
+    check_writable(options.output)
+    model = opened(options)
+    from sapool.cli.console import console
+    from sapool.report.graphs import write_graph
+
+    files = " and ".join(visible(str(file)) for file in write_graph(model, options.output))
+    console().print(f"graph in {files}", markup=False)
     return 0
 
 

@@ -44,6 +44,7 @@ COMMANDS = MappingProxyType(
         "compare": "sapool.cli.runs.compare",
         "sweep": "sapool.cli.runs.sweep",
         "search": "sapool.cli.runs.search",
+        "report": "sapool.cli.runs.report",
         "prune": "sapool.cli.runs.prune",
         "settings": "sapool.cli.settings",
         "schema": "sapool.cli.schema",
