@@ -2,6 +2,7 @@
 // Graphs and plots come to life when they are first seen; what is hovered in one is lit in the other.
 const report = JSON.parse(document.getElementById("data").textContent);
 const graphs = [];
+const dark = matchMedia("(prefers-color-scheme: dark)");
 
 class Memory {
   // The arenas of a network beside its graph.
@@ -66,6 +67,7 @@ class Memory {
 function embed(place) {
   if (place.sapoolDrawn) return;
   place.sapoolDrawn = true;
+  place.dataset.scheme = dark.matches && !matchMedia("print").matches ? "dark" : "light";
   Bokeh.embed.embed_item(report.plots[Number(place.dataset.plot)], place).then(views => {
     const view = views.roots ? views.roots[0] : Object.values(views)[0];
     place.sapoolDocument = view ? view.model.document : Bokeh.documents[Bokeh.documents.length - 1];
@@ -90,8 +92,9 @@ const watcher = new IntersectionObserver(seen => {
 }, {rootMargin: "400px"});
 document.querySelectorAll("section.network, .plot").forEach(target => watcher.observe(target));
 
-// Canvases read their colours when they are drawn.
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.querySelectorAll(".plot[data-drawn]").forEach(place => {
+// Canvases read their colours when they are drawn; on paper those that were drawn dark are turned by the style.
+dark.addEventListener("change", () => document.querySelectorAll(".plot[data-drawn]").forEach(place => {
+  if (matchMedia("print").matches) return;
   place.replaceChildren();
   place.sapoolDrawn = false;
   embed(place);
