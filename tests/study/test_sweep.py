@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sapool.errors import InputError
+from sapool.recipes import studies
 from sapool.study.differences import paired
 from sapool.study.sweep.definition import read_study
 from sapool.study.sweep.folder import begin, open_study
@@ -120,7 +121,9 @@ def test_the_pages_study_and_the_shipped_one(written):
     runs = planned_runs(read_study(written(text)))
     assert len(runs) == 3 * 2 * 2 * 3
     assert not [run for run in runs if run.refused]
-    assert len(planned_runs(read_study("digits"))) == 12
+    assert {name: len(planned_runs(read_study(name))) for name in studies.names()} == {
+        "digits": 12, "fashion": 57, "fashion-start": 3,
+    }  # fmt: skip
 
 
 def test_the_command_ends_with_code_2(written, tmp_path):
