@@ -67,6 +67,10 @@ def _fold_sequence(sequence: nn.Sequential, path: str, site: str, log: Log) -> N
 
 def folded(conv: nn.Conv2d | DynamicConv2d, norm: BatchNorm) -> nn.Conv2d | DynamicConv2d:
     """A convolution that does what `conv` and then `norm` do in eval mode."""
+    if isinstance(conv, nn.Conv2d) and conv.weight.is_meta:  # without numbers, one with a bias
+        conv = copy.deepcopy(conv).eval()
+        conv.bias = nn.Parameter(conv.weight.new_empty(conv.out_channels))
+        return conv
     conv, norm = copy.deepcopy(conv).eval(), copy.deepcopy(norm).eval()
     if isinstance(conv, nn.Conv2d):
         return fuse_conv_bn_eval(conv, norm)

@@ -39,7 +39,7 @@ def propagate(module: fx.GraphModule, *sizes: Size) -> list[dict[str, Any]]:
         ShapeError: an operation can't take the shape that reaches it; names the node.
     """
     found = []
-    with _evaluated(module) as twin:
+    with evaluated(module) as twin:
         for size in sizes:
             recorder = _Recorder(twin)
             with torch.no_grad(), MetaShapes():
@@ -80,7 +80,7 @@ def _first_convolution(module: fx.GraphModule) -> tuple[fx.Node, nn.Conv2d] | No
 
 
 @contextmanager
-def _evaluated(module: fx.GraphModule) -> Iterator[fx.GraphModule]:
+def evaluated(module: fx.GraphModule) -> Iterator[fx.GraphModule]:
     """The module without data and in eval mode: itself, for the time, where it has none."""
     tensors = [*module.parameters(), *module.buffers()]
     if not all(tensor.is_meta for tensor in tensors):
@@ -102,12 +102,17 @@ class MetaShapes(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        rule = _RULES.get(func)
-        shaped = rule(args, kwargs or {}) if rule is not None else None
+        shaped = known_result(func, args, kwargs or {})
         return func(*args, **(kwargs or {})) if shaped is None else shaped
 
 
-def normalized(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+def known_result(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """What an operation of the meta device returns, where that is a matter of shapes alone; else None."""
+    rule = _RULES.get(func)
+    return None if rule is None else rule(args, kwargs)
+
+
+def _normalized(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
     """What `torch.nn.functional.batch_norm` returns, where that is a matter of the shape alone."""
     names = ("input", "running_mean", "running_var", "weight", "bias", "training")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -138,7 +143,8 @@ def _alike(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
     """The result of an activation; in place it is the operand."""
     if not args or not args[0].is_meta:
         return None
-    return args[0] if kwargs.get("inplace") else torch.empty_like(args[0])
+    in_place = kwargs.get("inplace", args[-1] is True)  # as `torch.nn.Hardtanh` says it
+    return args[0] if in_place else torch.empty_like(args[0])
 
 
 def _joined(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -191,7 +197,7 @@ def _projected(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | Non
 
 _RULES: Mapping[Any, Callable[[tuple[Any, ...], Mapping[str, Any]], Tensor | None]] = MappingProxyType(
     {
-        F.batch_norm: normalized,
+        F.batch_norm: _normalized,
         F.conv2d: _convolved,
         F.layer_norm: _layer_normalized,
         F.linear: _projected,

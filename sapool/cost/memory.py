@@ -28,7 +28,16 @@ from sapool.model import CompiledModel
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.record import Log
 
-__all__ = ["Assumptions", "Lifetimes", "Memory", "Step", "activation_memory", "analyse", "unroll_for_device"]
+__all__ = [
+    "Assumptions",
+    "Lifetimes",
+    "Memory",
+    "Step",
+    "activation_memory",
+    "analyse",
+    "for_device",
+    "unroll_for_device",
+]
 
 
 @dataclass(frozen=True)
@@ -110,9 +119,14 @@ def unroll_for_device(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     """A network unrolled for one image of the plan's size, without data and with its batch norms folded, as a device
     runs it. Everything that is said of a network's cost is counted on it.
     """
+    return unroll(for_device(module, plan), *plan.options.image_size)
+
+
+def for_device(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
+    """A copy of a network without data and with its batch norms folded, for images of any size."""
     twin: Any = on_meta(module)
     fold_norms(twin, plan, Log())
-    return unroll(twin, *plan.options.image_size)
+    return twin  # type: ignore[no-any-return]
 
 
 def analyse(graph: fx.GraphModule, assumptions: Assumptions, life: Lifetimes | None = None) -> Memory:

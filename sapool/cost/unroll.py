@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from sapool.analysis.shapes import image, normalized, on_meta
+from sapool.analysis.shapes import evaluated, image, known_result
 
 Value = Any
 
@@ -28,12 +28,12 @@ def unroll(module: fx.GraphModule, height: int, width: int, batch: int = 1) -> f
     Each node carries `part`, the name of the model's own node that it came from, `macs`, its multiply-accumulates, and
     `value`, its result on the meta device; values that share a storage are views of each other.
     """
-    twin = on_meta(module)
-    recorder = _Recorder(twin)
-    x = image(module, (height, width), batch)
-    recorder.place(x, "x", "input")
-    with torch.no_grad(), recorder.flops:
-        result = _Walk(twin, recorder).run(x)
+    with evaluated(module) as twin:
+        recorder = _Recorder(twin)
+        x = image(module, (height, width), batch)
+        recorder.place(x, "x", "input")
+        with torch.no_grad(), recorder.flops:
+            result = _Walk(twin, recorder).run(x)
     recorder.graph.output(recorder.arguments(result))
     recorder.graph.lint()
     return fx.GraphModule(dict(recorder.tensors(module)), recorder.graph, class_name="Unrolled")
@@ -80,11 +80,13 @@ class _Recorder(TorchFunctionMode):
         self, func: Callable[..., Value], types: object, args: Any = (), kwargs: Mapping[str, Value] | None = None
     ) -> Value:
         arguments, named = self.arguments(tuple(args)), self.arguments(dict(kwargs or {}))
-        before = self.flops.get_total_flops()
-        result = normalized(args, kwargs or {}) if func is F.batch_norm else None
+        result: Value = known_result(func, args, kwargs or {})
         if result is None:
+            before = self.flops.get_total_flops()
             result = func(*args, **(kwargs or {}))
-        macs = (self.flops.get_total_flops() - before) // 2
+            macs = (self.flops.get_total_flops() - before) // 2
+        else:  # each element of a sum over what one output reads
+            macs = result.numel() * args[1][0].numel() if func in (F.conv2d, F.linear) else 0
         if isinstance(result, Tensor):
             self._remember(result, self._call(func, arguments, named), self.part, macs)
         elif isinstance(result, (tuple, list)) and result and all(isinstance(item, Tensor) for item in result):

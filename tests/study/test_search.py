@@ -49,6 +49,16 @@ def test_plans_whose_sites_pool_each_in_its_way_are_put_together_too():
     assert needs == Meter(Assumptions()).measure(edited)
 
 
+def test_sizes_of_one_network_after_each_other_are_measured_as_each_alone():
+    meter = Meter(Assumptions())
+    for size in (96, (64, 96), 128):
+        plan = make_plan("resnet18-lip-2222", image_size=size)
+        assert meter.measure(plan) == Meter(Assumptions()).measure(plan)
+    small = make_plan("resnet18-lip-2222", image_size=8)
+    with pytest.raises(InputError, match="too small"):
+        meter.measure(small)
+
+
 @pytest.mark.slow
 def test_everything_that_is_returned_fits_and_nothing_that_fits_is_missing():
     limits = Limits(memory=200 * 1024, macs=200_000_000)
@@ -66,7 +76,7 @@ def test_everything_that_is_returned_fits_and_nothing_that_fits_is_missing():
 @pytest.mark.slow
 def test_the_command_finds_and_compile_agrees():
     words = ("--backbone", "resnet18", "--pool", "lip", "--strides", "[12]222", "--image-size", "64")
-    out, _ = sapoolc("search", *words, "--budget", "128KB", "--json")
+    out, _ = sapoolc("search", *words, "--budget", "128KB", "--no-train", "--json")
     for one in json.loads(out)["fitting"]:
         told, _ = sapoolc("compile", one["text"], "--image-size", 64, "--budget", "128KB", "--json")
         assert json.loads(told)["memory"]["arena"] == one["arena"] <= 128 * 1024

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params", metavar="COUNT", help="the most, for instance 1M")
     parser.add_argument("--device", metavar="NAME", help="a board (sapoolc list devices): its SRAM and its flash")
     parser.add_argument("--sample", type=int, metavar="N", help="look at N networks, drawn at random, in place of all")
+    parser.add_argument("--no-train", action="store_true", help="as it is without: nothing is trained by this command")
     parser.add_argument("--json", action="store_true", help="print as JSON, with everything that fits")
 
 

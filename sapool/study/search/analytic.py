@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from sapool.cost.memory import activation_memory
 from sapool.errors import InputError
 from sapool.ir.plan import Plan
 from sapool.planning import make_plan
-from sapool.recipes.inputs import size_text
+from sapool.recipes.inputs import Sides, size_text
 from sapool.runs.results import Result, Table
 from sapool.study.search.segments import Meter
 from sapool.study.search.space import Candidate, Space, candidates
@@ -108,14 +109,16 @@ def look(
     """
     start = time.monotonic()
     found, _ = candidates(space, most)
-    meter, known, why = Meter(limits.assumptions), list[Fitting](), ""
-    for number, candidate in enumerate(found):
+    meter, told, why = Meter(limits.assumptions), dict[Candidate, Fitting](), ""
+    # Sizes of one network after each other, the largest first, as the meter rewrites it once then.
+    for number, candidate in enumerate(sorted(found, key=lambda one: (one.text, -prod(_sides(one))))):
         try:
-            known.append(Fitting(candidate, meter.needs(_plan(candidate, space))))
+            told[candidate] = Fitting(candidate, meter.needs(_plan(candidate, space)))
         except InputError as error:
             why = why or f"{candidate.text}: {error.given.splitlines()[0]}"
         if watch is not None:
             watch(number + 1, len(found))
+    known = [told[candidate] for candidate in found if candidate in told]
     if not known:
         raise InputError(f"no network of the space compiles: {why}")
     fitting = tuple(one for one in known if not limits.exceeded(one.needs))
@@ -132,6 +135,11 @@ def _plan(candidate: Candidate, space: Space) -> Plan:
     return make_plan(
         candidate.text, image_size=candidate.image_size, num_classes=space.num_classes, in_chans=space.in_chans
     )
+
+
+def _sides(candidate: Candidate) -> Sides:
+    size = candidate.image_size
+    return (size, size) if isinstance(size, int) else size
 
 
 def _front(fitting: Sequence[Fitting]) -> tuple[Fitting, ...]:

@@ -2,8 +2,9 @@
 
 A backbone's stages follow each other as a chain of single maps, so what a stage's operations hold at once depends on
 what is done at that stage and on the map that reaches it, and on nothing else. A network is unrolled and measured whole
-the first time that one of its parts is new; the timeline is then cut where one part hands its map to the next. A
-network of known parts is put together from these cuts, storage by storage, and packed as a measured one is.
+the first time that one of its parts is new, and rewritten once for all sizes of images that follow each other; the
+timeline is then cut where one part hands its map to the next. A network of known parts is put together from these cuts,
+storage by storage, and packed as a measured one is.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import fx
 
 from sapool.analysis.parts import parts_of
 from sapool.compiler import execute
@@ -21,12 +23,16 @@ from sapool.cost.assumptions import BYTES, Assumptions
 from sapool.cost.flops import Cost, costs, total
 from sapool.cost.lifetimes import Lifetimes
 from sapool.cost.limits import Needs
-from sapool.cost.memory import analyse, unroll_for_device
+from sapool.cost.memory import analyse, for_device
+from sapool.cost.unroll import unroll
 from sapool.errors import InputError
 from sapool.ir.plan import Plan
+from sapool.model import CompiledModel
+from sapool.passes.measure import measure
 
 Shape = tuple[int, ...]
 _SCRATCH = ".scratch"
+_ANY = 8  # a size in place of every
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Meter:
         self.assumptions = assumptions
         self.measured = self.composed = 0
         self._known: dict[Hashable, Segment] = {}
+        self._last: tuple[Plan, CompiledModel, fx.GraphModule] | None = None
 
     def needs(self, plan: Plan) -> Needs:
         """What a plan's network needs for one image.
@@ -98,9 +105,7 @@ class Meter:
         Raises:
             InputError: as `needs`.
         """
-        with torch.device("meta"):
-            model = execute(plan)
-        graph = unroll_for_device(model, model.plan)
+        model, graph = self._unrolled(plan)
         life, owners = Lifetimes(graph, self.assumptions), parts_of(model, model.plan)
         memory, parts = analyse(graph, self.assumptions, life), costs(model, model.plan, graph)
         self.measured += 1
@@ -113,6 +118,21 @@ class Meter:
             self._cut(plan, life, places, segments, scratches, sums)
         whole = total(parts)
         return Needs(memory.arena, memory.peak, whole.macs, whole.parameters)
+
+    def _unrolled(self, plan: Plan) -> tuple[CompiledModel, fx.GraphModule]:
+        """A plan's network, and its operations at the plan's size; the next size of the same network is made of it."""
+        anywhere = plan.with_options(image_size=_ANY)
+        if self._last is None or self._last[0] != anywhere:
+            self._last = None  # one at a time is held
+            with torch.device("meta"):
+                model = execute(plan)
+            self._last = anywhere, model, for_device(model, model.plan)
+        _, model, twin = self._last
+        try:
+            return model, unroll(twin, *plan.options.image_size)
+        except Exception:
+            measure(model, plan)  # says it, where images are too small
+            raise
 
     def _cut(
         self,
@@ -191,7 +211,7 @@ class Meter:
 def _key(plan: Plan, place: int, shape: Shape) -> Hashable:
     """What a part of a network depends on."""
     site = plan.sites[place] if place < len(plan.sites) else None
-    whole = plan.backbone, plan.dynamic, plan.pools, replace(plan.options, image_size=(8, 8))
+    whole = plan.backbone, plan.dynamic, plan.pools, replace(plan.options, image_size=(_ANY, _ANY))
     return whole, place, site, shape
 
 
