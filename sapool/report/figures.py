@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bokeh.embed import json_item
 from bokeh.layouts import column
-from bokeh.models import ColumnDataSource, CustomJS, FactorRange, HoverTool, LinearColorMapper, NumeralTickFormatter
+from bokeh.models import (
+    AdaptiveTicker,
+    ColumnDataSource,
+    CustomJS,
+    CustomJSTickFormatter,
+    FactorRange,
+    HoverTool,
+    LabelSet,
+    LinearColorMapper,
+    NumeralTickFormatter,
+)
 from bokeh.plotting import figure
 
 from sapool.report.colours import colours
@@ -24,6 +34,10 @@ _STAGES = ("#9db4c8", "#c3b59d")
 """Of buffers of nodes that are the backbone's own: one stage after the other."""
 _TOOLS = "pan,wheel_zoom,box_zoom,reset"
 _MOST_NAMES = 4
+_QUIET = "#808a94"
+"""Of words within plots: legible on white and on the page's dark paper."""
+_IN_THOUSANDS = "return new Intl.NumberFormat('en', {notation: 'compact', maximumFractionDigits: 1}).format(tick)"
+"""40M and 20K: Bokeh's own format writes millions as m."""
 
 
 def arena_plot(arena: Arena, past: History, network: int) -> dict[str, Any]:
@@ -107,6 +121,7 @@ def curves_plot(quantity: str, lines: Mapping[str, Sequence[tuple[float, float]]
     """
     plot = _blank(quantity, 300)
     plot.xaxis.axis_label = "epoch"
+    plot.xaxis.ticker = AdaptiveTicker(min_interval=1, num_minor_ticks=0)
     for number, (name, points) in enumerate(lines.items()):
         colour = _LINES[number % len(_LINES)]
         source = ColumnDataSource(
@@ -120,7 +135,7 @@ def curves_plot(quantity: str, lines: Mapping[str, Sequence[tuple[float, float]]
     plot.legend.click_policy = "hide"
     plot.legend.background_fill_alpha = 0.0
     plot.legend.border_line_alpha = 0.0
-    plot.legend.label_text_color = "#808a94"
+    plot.legend.label_text_color = _QUIET
     plot.legend.label_text_font_size = "11px"
     plot.add_layout(plot.legend[0], "above")
     plot.legend.orientation = "horizontal"
@@ -174,7 +189,8 @@ def front_plot(study: StudyTable, cost: str, said: str) -> dict[str, Any]:
     rows = [row for row in study.rows if row.mean is not None and cost in row.costs]
     plot = _blank(study.score.replace("_", " "), 320)
     plot.xaxis.axis_label = said
-    plot.xaxis.formatter = NumeralTickFormatter(format="0.0a")
+    plot.xaxis.formatter = CustomJSTickFormatter(code=_IN_THOUSANDS)
+    plot.x_range.range_padding = 0.25  # room for names beside points
     means = [row.mean or 0.0 for row in rows]
     source = ColumnDataSource(
         {
@@ -188,8 +204,19 @@ def front_plot(study: StudyTable, cost: str, said: str) -> dict[str, Any]:
         }
     )
     plot.segment("cost", "low", "cost", "high", source=source, line_color="colour", line_width=1.5)
-    front = sorted((row.costs[cost], mean) for mean, row in zip(means, rows, strict=True) if row.front.get(cost))
-    plot.line([x for x, _ in front], [y for _, y in front], line_color=_LINES[1], line_dash="dashed")
+    front = sorted(
+        (row.costs[cost], mean, " ".join(str(row.axes[name]) for name in study.axes))
+        for mean, row in zip(means, rows, strict=True) if row.front.get(cost)
+    )  # fmt: skip
+    along = ColumnDataSource(dict(zip(("cost", "mean", "what"), map(list, zip(*front, strict=True)), strict=False)))
+    plot.line("cost", "mean", source=along, line_color=_LINES[1], line_dash="dashed")
+    if front:
+        plot.add_layout(
+            LabelSet(
+                x="cost", y="mean", text="what", source=along, x_offset=8, y_offset=4, text_font_size="11px",
+                text_color=_QUIET,
+            )
+        )  # fmt: skip
     dots = plot.scatter("cost", "mean", source=source, color="colour", size=9)
     says = [("", "@what"), ("mean", "@mean{0.0000}"), ("n", "@n"), (said, "@cost{0,0}")]
     plot.add_tools(HoverTool(renderers=[dots], tooltips=says))
