@@ -13,6 +13,10 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 TICKS = 6
 NAMED, NAME = 6, 18
 """Up to so many runs are named at their points, in so many characters."""
+LISTED = 8
+"""In a column of the legend."""
+NEAR = (0.12, 0.045)
+"""Points that are nearer than these parts of the panel's width and height share a label."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,13 @@ def draw(
         score: what the vertical axis is called.
         notes: under the panels, why these runs don't compare.
     """
-    rows = len(points) + len(notes)
+    columns = -(-len(points) // LISTED)
+    rows = -(-(len(points) + 1) // columns) + len(notes)
     figure = Figure(figsize=(14, 4.4 + 0.22 * rows), layout="constrained")
     panels = figure.subplots(1, len(axes), sharey=True)
+    low, high = min(point.score for point in points), max(point.score for point in points)
+    room = max(0.15 * (high - low), 0.01)
+    panels[0].set_ylim(low - room, high + 1.5 * room)
     for panel, (key, (label, shown)) in zip(panels, axes.items(), strict=True):
         line = frontier([(point.costs[key], point.score) for point in points])
         if len(line) > 1:
@@ -87,32 +95,57 @@ def draw(
             face = "none" if point.hollow else colour
             at = (point.costs[key], point.score)
             panel.scatter(*at, s=50, facecolor=face, edgecolor=colour, zorder=2, label=f"{number + 1}  {point.says}")
-        _name_points(panel, [(point.costs[key], point.score) for point in points], [point.name for point in points])
         _scale(panel, [point.costs[key] for point in points], shown)
+        _name_points(panel, [(point.costs[key], point.score) for point in points], [point.name for point in points])
         panel.set_xlabel(label)
         panel.grid(alpha=0.3)
-    low, high = min(point.score for point in points), max(point.score for point in points)
-    room = max(0.15 * (high - low), 0.01)
-    panels[0].set_ylim(low - room, high + 1.5 * room)
     panels[0].set_ylabel(score)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=1, fontsize="small")
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small")
     if notes:
         figure.suptitle("\n".join(notes), fontsize=9, color="firebrick")
     return figure
 
 
 def _name_points(panel: Axes, places: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
-    """Labels at the points: names of a few runs, else their numbers in the legend. Those at one place share a label."""
-    together: dict[tuple[float, float], list[str]] = {}
-    for number, (place, name) in enumerate(zip(places, names, strict=True), start=1):
-        short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
-        together.setdefault(place, []).append(f"{number} {short}" if len(names) <= NAMED else str(number))
-    middle = sum(cost for cost, _ in together) / len(together)
-    for (cost, score), said in together.items():
+    """Labels at the points: names of a few runs, else their numbers in the legend. Points close together share one."""
+    on_panel = (panel.transScale + panel.transLimits).transform(places)  # 0 to 1 both ways
+    for group in _groups(on_panel):
+        if len(names) <= NAMED:
+            short = {at: name if len(name := names[at]) <= NAME else f"{name[: NAME - 1]}…" for at in group}
+            said = "\n".join(f"{at + 1} {short[at]}" for at in group)
+        else:
+            said = _ranges([at + 1 for at in group])
+        top = max(group, key=lambda at: places[at][1])
         # Towards the middle, where there is room.
-        side, shift = ("right", -7) if cost > middle else ("left", 7)
-        panel.annotate(", ".join(said), (cost, score), (shift, 6), textcoords="offset points", fontsize=8, ha=side)
+        side, shift = ("right", -7) if on_panel[top][0] > 0.5 else ("left", 7)
+        panel.annotate(said, places[top], (shift, 6), textcoords="offset points", fontsize=8, ha=side)
+
+
+def _groups(places: Sequence[Sequence[float]]) -> list[list[int]]:
+    """The indices of points whose labels would lie on each other: each is near another of its group."""
+    left, groups = list(range(len(places))), []
+    while left:
+        group = [left.pop(0)]
+        for member in group:  # grows while it is gone through
+            near = [
+                at for at in left if all(abs(places[at][axis] - places[member][axis]) < NEAR[axis] for axis in (0, 1))
+            ]
+            group += near
+            left = [at for at in left if at not in near]
+        groups.append(sorted(group))
+    return groups
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """1, 2, 3, 5 as 1-3, 5."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
 def _scale(panel: Axes, values: Sequence[float], shown: Callable[[float], str]) -> None:

@@ -54,3 +54,16 @@ def test_a_few_runs_are_named_at_their_points():
     ]
     panel = draw(points, AXES, "accuracy").axes[0]
     assert {text.get_text() for text in panel.texts} == {"1 a", "2 b"}
+
+
+def test_points_that_are_close_share_a_label():
+    places = [(1e6, 0.5), (1e6, 0.501), (1.001e6, 0.502), (9e6, 0.5), (1e6, 0.9)]
+    points = [
+        Point(f"run-{n}", "", score, {"parameters": cost, "bytes": 1e4}) for n, (cost, score) in enumerate(places)
+    ]
+    points += [
+        Point("far", "", 0.7, {"parameters": 3e6, "bytes": 1e4}),
+        Point("farther", "", 0.2, {"parameters": 3e6, "bytes": 1e4}),
+    ]
+    panel = draw(points, AXES, "accuracy").axes[0]
+    assert [text.get_text() for text in panel.texts] == ["1-3", "4", "5", "6", "7"]
