@@ -110,7 +110,7 @@ def draw(
 def _name_points(panel: Axes, places: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
     """Labels at the points: names of a few runs, else their numbers in the legend. Points close together share one."""
     on_panel = (panel.transScale + panel.transLimits).transform(places)  # 0 to 1 both ways
-    for group in _groups(on_panel):
+    for group in _groups(on_panel.tolist()):
         if len(names) <= NAMED:
             short = {at: name if len(name := names[at]) <= NAME else f"{name[: NAME - 1]}…" for at in group}
             said = "\n".join(f"{at + 1} {short[at]}" for at in group)
