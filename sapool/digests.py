@@ -128,7 +128,10 @@ def read_json(path: str | Path) -> Any:
     text = Path(path).read_bytes()
     if not check_text(text, path):
         remark(path)
-    content = json.loads(text)
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     if isinstance(content, dict):
         content.pop(KEY, None)
     return content

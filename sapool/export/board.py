@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sapool.catalogue.formats import register_format
-from sapool.errors import InputError
+from sapool.errors import InputError, visible
 from sapool.export.calibration import Calibration, Preparation
 from sapool.export.delivery import deliver
 from sapool.export.litert import Int8Backend
@@ -69,10 +69,10 @@ def header(model: Any, size: int, arena: int, preparation: Preparation) -> str:
     mean = preparation.mean or (0.0,) * channels
     std = preparation.std or (1.0,) * channels
     known = preparation.origin if preparation.mean is not None else "not known: pixels between 0 and 1 as they are"
-    names = [name.replace("\\", "\\\\").replace('"', '\\"') for name in preparation.classes]
-    classes = ", ".join(f'"{name}"' for name in names)
-    listed = f"constexpr const char* kClasses[] = {{{classes}}};\n" if names else ""
-    return f"""// {model.description if isinstance(model.description, str) else model.description.decode()}
+    classes = ", ".join(map(_literal, preparation.classes))
+    listed = f"constexpr const char* kClasses[] = {{{classes}}};\n" if classes else ""
+    described = model.description if isinstance(model.description, str) else model.description.decode()
+    return f"""// {visible(described)}
 #pragma once
 
 #include <cstdint>
@@ -83,7 +83,7 @@ constexpr int kModelSize = {size};
 // Activations, and what the runtime keeps for itself where pointers have 8 bytes; with 4 it is less.
 constexpr int kArenaSize = {arena};
 
-// The image: int8, (1, height, width, channels). Normalisation: {known}.
+// The image: int8, (1, height, width, channels). Normalisation: {visible(known)}.
 constexpr int kHeight = {height}, kWidth = {width}, kChannels = {channels};
 constexpr float kMean[] = {{{_floats(mean)}}};
 constexpr float kStd[] = {{{_floats(std)}}};
@@ -95,6 +95,16 @@ constexpr int kOutputs = {int(np.prod(flatbuffer.shape_of(result)))};
 constexpr float kOutputScale = {_number(result.quantization.scale[0])};
 constexpr int kOutputZeroPoint = {int(result.quantization.zeroPoint[0])};
 {listed}"""
+
+
+def _literal(name: str) -> str:
+    """A name as C writes it; in octal what could end the literal, or mean something: `??/` was a backslash once."""
+    plain = (chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in _bytes(name))
+    return f'"{"".join(plain)}"'
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "backslashreplace")
 
 
 def array(raw: bytes) -> str:

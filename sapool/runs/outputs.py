@@ -50,6 +50,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure as a whole PNG; names in it are shown as elsewhere, control characters escaped."""
     for text in figure.findobj(Text):
         text.set_text(visible(text.get_text(), lines=True))
+        text.set_parse_math(False)  # dollars in names are dollars
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 

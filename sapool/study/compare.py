@@ -23,6 +23,7 @@ from sapool.runs.outputs import save_figure
 from sapool.runs.progress import EpochTable
 from sapool.runs.results import Result, Table
 from sapool.study import pareto
+from sapool.study.values import number, whole_number
 from sapool.training.checkpoints import best_checkpoint, narrow_like
 
 if TYPE_CHECKING:  # studies need an extra of their own
@@ -173,8 +174,9 @@ def _read(folder: Path) -> ComparedRun:
     select: str = recipe.select if isinstance(recipe, Recipe) else "val"
     try:
         summary = read_json(folder / "summary.json")
-        reached = float(summary["test_accuracy" if classifies else "bbox_mAP"])
-        classes, epochs = int(summary["classes"]), summary.get("epochs")
+        reached = number(summary["test_accuracy" if classifies else "bbox_mAP"])
+        classes, epochs = whole_number(summary["classes"]), summary.get("epochs")
+        epochs = None if epochs is None else whole_number(epochs)
     except FileNotFoundError:
         if not isinstance(recipe, Recipe):
             raise InputError(
@@ -185,7 +187,7 @@ def _read(folder: Path) -> ComparedRun:
         epoch, classes, epochs = content["epoch"] + 1, len(content["sapool"]["classes"]), recipe.train.epochs
         summary = {"pruned": bool(content["sapool"].get("shapes"))}
         reached, select = _so_far(folder, epoch), f"{_IMAGES[recipe.select]}, epoch {epoch} of {epochs}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{folder / 'summary.json'} is damaged; sapoolc train --resume writes it again") from None
     model, size = _network(recipe, folder, classes, pruned=bool(summary.get("pruned")))
     whole = total(costs(model, model.plan))

@@ -16,6 +16,7 @@ from sapool.runs.results import Result, Table
 from sapool.study.differences import CONFIDENCE, Difference, paired
 from sapool.study.measures import MEASURES, Spread, read_measures, spreads
 from sapool.study.sweep.folder import RunOfStudy, StudyFolder, open_study
+from sapool.study.values import for_latex, for_spreadsheet, number, whole_number
 
 COSTS = ("parameters", "macs", "arena_bytes")
 _SCORES = ("test_accuracy", "bbox_mAP")
@@ -143,14 +144,23 @@ class StudyTable(Result):
         writer = csv.writer(text, lineterminator="\n")
         below = ("below_best", "below_best_low", "below_best_high")
         measured = [f"{name}_{part}" for name in self.measures for part in ("mean", "std")]
-        heads = [*self.axes, "n", f"{self.score}_mean", f"{self.score}_std", *below, *COSTS, *_fronts(), *measured]
+        heads = [
+            *map(for_spreadsheet, self.axes),
+            "n",
+            f"{self.score}_mean",
+            f"{self.score}_std",
+            *below,
+            *COSTS,
+            *_fronts(),
+            *measured,
+        ]
         writer.writerow(heads)
         for row in self.rows:
             gap = row.below_best
             gaps = ("", "", "") if gap is None else (gap.mean, gap.low, gap.high)
             numbers = [row.n, row.mean, row.std, *gaps, *(row.costs.get(name) for name in COSTS)]
             fronts = [int(row.front.get(name, False)) for name in COSTS]
-            axes = [_shown(row.axes[name]) for name in self.axes]
+            axes = [for_spreadsheet(_shown(row.axes[name])) for name in self.axes]
             found = [row.measures.get(name) for name in self.measures]
             more = [value for some in found for value in ((None, None) if some is None else (some.mean, some.std))]
             values = ("" if value is None else value for value in (*numbers, *fronts, *more))
@@ -159,17 +169,17 @@ class StudyTable(Result):
 
     def to_latex(self) -> str:
         """The table for a paper; needs the package booktabs."""
-        heads = [*(name.rpartition(".")[2] for name in self.axes), "$n$", self.score.replace("_", " "),
-                 "parameters", "MACs", "arena (bytes)"]  # fmt: skip
+        heads = [*(for_latex(name.rpartition(".")[2]) for name in self.axes), "$n$",
+                 for_latex(self.score.replace("_", " ")), "parameters", "MACs", "arena (bytes)"]  # fmt: skip
         lines = [f"\\begin{{tabular}}{{{'l' * len(self.axes)}{'r' * 5}}}", "\\toprule"]
-        lines += [" & ".join(head if head.startswith("$") else _escaped(head) for head in heads) + " \\\\", "\\midrule"]
+        lines += [" & ".join(heads) + " \\\\", "\\midrule"]
         best = max((row.mean for row in self.rows if row.mean is not None), default=None)
         for row in self.rows:
             score = "--" if row.mean is None else f"{row.mean:.4f}"
             if row.std is not None:
                 score += f" \\pm {row.std:.4f}"
             score = f"$\\mathbf{{{score}}}$" if row.mean is not None and row.mean == best else f"${score}$"
-            axes = [_escaped(_shown(row.axes[name])) for name in self.axes]
+            axes = [for_latex(_shown(row.axes[name])) for name in self.axes]
             costs = ["--" if (cost := row.costs.get(name)) is None else f"{cost:,}" for name in COSTS]
             lines.append(" & ".join([*axes, str(row.n), score, *costs]) + " \\\\")
         return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
@@ -239,8 +249,12 @@ def _read(study: StudyFolder, run: RunOfStudy) -> StudyRun:
     file = study.folder(run.name) / "summary.json"
     try:
         summary = read_json(file)
-        metrics = {name: float(summary[name]) for name in (*_METRICS, "bbox_mAP") if summary.get(name) is not None}
-        costs = {name: int(summary[name]) for name in (*COSTS, "peak_bytes") if name in summary}
+        metrics = {
+            name: number(summary[name], finite=not name.endswith("loss"))
+            for name in (*_METRICS, "bbox_mAP")
+            if summary.get(name) is not None
+        }
+        costs = {name: whole_number(summary[name]) for name in (*COSTS, "peak_bytes") if name in summary}
     except FileNotFoundError:
         return StudyRun(run.name, run.axes, run.seed, "unfinished", {}, {})
     except InputError:
@@ -275,7 +289,3 @@ def _scaled(value: int | None) -> str:
 
 def _fronts() -> list[str]:
     return [f"front_{name}" for name in COSTS]
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\{c}" if c in "&%$#_{}" else c for c in text)

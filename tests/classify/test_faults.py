@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -206,6 +207,21 @@ def test_first_weights_of_somebodys_run_are_not_read(run):
     assert "would begin with the weights elsewhere.pt, which aren't the run's" in err
     _, err = sapoolc("train", "--resume", "--run-dir", run, "weights=elsewhere.pt", code=2)
     assert "no such file: elsewhere.pt" in err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("service", ["wandb", "mlflow"])
+def test_somebodys_run_tells_no_service_of_itself(run, service):
+    """What goes out under the user's name is for the user to say, and a run's own recipe is data."""
+    recipe = run / "recipe.toml"
+    text = recipe.read_text().partition("\n")[2]
+    changed = re.sub(r"(?m)^logger = .*$", f'logger = ["tensorboard", "{service}"]', text)
+    assert changed != text
+    recipe.write_text(changed)
+    _, err = sapoolc("train", "--resume", "--run-dir", run, code=2)
+    assert f"tells {service} of itself, by its own recipe: say train.logger=tensorboard,{service} to go on so" in err
+    _, err = sapoolc("train", "--resume", "--run-dir", run, "train.logger=none", "train.accelerator=gpu", code=2)
+    assert "this machine has no gpu" in err  # which is looked at later
 
 
 def test_arguments_are_shown_as_names_are(capsys):

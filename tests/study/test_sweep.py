@@ -245,3 +245,21 @@ def test_killed_workers_runs_are_taken_over_and_end_in_the_same_bits(written, tm
     assert csv[0].startswith("pool,n,test_accuracy_mean")
     assert len(csv) == 3
     assert latex.count("\\\\") == 3
+
+
+def test_a_dry_run_opens_no_storage(written, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    database = tmp_path / "elsewhere.db"
+    source = written(STUDY.replace("seeds = 2", f'seeds = 2\nstorage = "sqlite:///{database}"'))
+    sapoolc("sweep", source, "--dry-run")
+    assert not database.exists()
+
+
+def test_a_recipe_that_was_put_into_a_studys_folder_is_not_trained(written, tmp_path):
+    prepared = prepare(written(), tmp_path / "s")
+    study = begin(prepared.path, "tiny", "", 1, prepared.runs)
+    one, other = (run.name for run in study.wanted[:2])
+    assert study.recipe(one)
+    (tmp_path / "s" / "recipes" / f"{one}.toml").write_bytes((tmp_path / "s/recipes" / f"{other}.toml").read_bytes())
+    with pytest.raises(InputError, match="isn't the recipe that its study asked for"):
+        study.recipe(one)

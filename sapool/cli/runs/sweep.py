@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from sapool.study.sweep.sweep import prepare, sweep
 
-    prepared = prepare(options.study, options.folder, jobs=options.jobs)
+    prepared = prepare(options.study, options.folder, jobs=options.jobs, dry=options.dry_run)
     from sapool.cli.console import console, show_report
     from sapool.cli.runs.standing import LiveStanding
     from sapool.runs.process.signals import advise

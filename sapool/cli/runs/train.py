@@ -79,6 +79,7 @@ def _fit(recipe: AnyRecipe, options: argparse.Namespace) -> int:
     named = [options.recipe] if options.recipe is not None and "=" in options.recipe else []
     if folder.resumed and (options.recipe is None or named):
         _check_first_weights(recipe, folder.path, [*named, *options.overrides])
+        _check_services(recipe, folder.path, [*named, *options.overrides])
     check_machine(recipe, resume=folder.resumed)
     from sapool.cli.console import console, show_report
     from sapool.cli.runs.progress import ConsoleProgress
@@ -115,6 +116,21 @@ def _check_first_weights(recipe: AnyRecipe, path: Path, overrides: list[str]) ->
     raise InputError(
         f"the run in {path} ended before its first checkpoint, and would begin with the weights {weights}, which "
         f"aren't the run's: name its recipe again, or the weights with weights=FILE"
+    )
+
+
+def _check_services(recipe: AnyRecipe, path: Path, overrides: list[str]) -> None:
+    """Refuses to go on with a run by its own recipe where that tells a service of it.
+
+    A run is data, and may be anybody's: what goes out over the network, under the user's name, is for the user to say.
+    """
+    logger = getattr(recipe.train, "logger", ())  # detectors have none
+    services = [name for name in logger if name != "tensorboard"]
+    if not services or any(text.startswith("train.logger=") for text in overrides):
+        return
+    raise InputError(
+        f"the run in {path} tells {' and '.join(services)} of itself, by its own recipe: say train.logger="
+        f"{','.join(logger)} to go on so, or train.logger=none, or name the recipe that it was begun with"
     )
 
 

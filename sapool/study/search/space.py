@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from sapool.errors import InputError, RecipeError, first_line
+from sapool.errors import InputError, RecipeError, brief, first_line
 from sapool.grammar import parse
 from sapool.recipes.inputs import ImageSize, Sides
 from sapool.recipes.reading import explained
@@ -87,11 +87,13 @@ def candidates(space: Space, most: int | None = None) -> tuple[list[Candidate], 
     Raises:
         RecipeError: there is no network in it, or there are too many.
     """
-    strides = [one for pattern in space.strides for one in _expanded(pattern)]
-    axes = (space.image_sizes, space.backbones, space.prepools, space.pools, strides)
-    count = prod(map(len, axes))
+    choices = [_choices(pattern) for pattern in space.strides]
+    count = sum(prod(map(len, each)) for each in choices)
+    count *= prod(map(len, (space.image_sizes, space.backbones, space.prepools, space.pools)))
     if count > MOST:
-        raise RecipeError(f"the space has {count:,} combinations, more than {MOST:,}; leave some out")
+        raise RecipeError(f"the space has {brief(count)} combinations, more than {MOST:,}; leave some out")
+    strides = ["".join(each) for some in choices for each in product(*some)]
+    axes = (space.image_sizes, space.backbones, space.prepools, space.pools, strides)
     found, wrong = list[Candidate](), ""
     valid: dict[str, str] = {}
     for size, backbone, prepool, pool, digits in product(*axes):
@@ -112,8 +114,8 @@ def candidates(space: Space, most: int | None = None) -> tuple[list[Candidate], 
     return found, wrong
 
 
-def _expanded(pattern: str) -> Iterator[str]:
-    """The strides that a pattern such as `[12]22[12]` stands for."""
+def _choices(pattern: str) -> list[str]:
+    """The digits of each stage that a pattern such as `[12]22[12]` has to choose from."""
     choices: list[str] = []
     rest = pattern
     while rest:
@@ -125,4 +127,4 @@ def _expanded(pattern: str) -> Iterator[str]:
         if not head.isdigit():
             raise RecipeError(f"strides: {pattern}: expected digits, and choices of them as in [12]22[12]")
         choices.append(head)
-    yield from map("".join, product(*choices))
+    return choices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -21,15 +21,18 @@ from sapool.recipes.spelling import settings_of
 
 MOST_RUNS = 100_000
 SEED = "train.seed"
+_LONGEST = 500  # characters of an architecture
 Scalar = str | int | float | bool
 Value = Scalar | tuple[Scalar, ...]
+_Seed = Annotated[int, Field(ge=0, lt=2**32)]
+_Bound = Annotated[int, Field(gt=-(2**53), lt=2**53)] | float  # what is drawn goes through a float's 53 bits
 
 
 class Range(Section):
     """Numbers that are drawn, of a random study."""
 
-    low: int | float = Field(description="the lowest")
-    high: int | float = Field(description="the highest")
+    low: _Bound = Field(description="the lowest")
+    high: _Bound = Field(description="the highest")
     log: bool = Field(False, description="evenly over their logarithms")
 
     @model_validator(mode="after")
@@ -50,7 +53,7 @@ class Study(Section):
     )
     runs: int | None = Field(None, ge=1, le=MOST_RUNS, description="how many are drawn, of a random study")
     draw: int = Field(0, ge=0, lt=2**32, description="the seed of what is drawn")
-    seeds: int | tuple[int, ...] = Field(1, description="how many seeds of each, from 0; or which")
+    seeds: int | tuple[_Seed, ...] = Field(1, description="how many seeds of each, from 0; or which")
     threads: int | None = Field(
         None, ge=1, description="cores a run computes on (default: those of the machine, shared by --jobs)"
     )
@@ -68,6 +71,8 @@ class Study(Section):
     def _some(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if value in (0, ()) or (isinstance(value, int) and value < 0):
             raise ValueError("there is no run without a seed; expected a number of them, or a list")
+        if (value if isinstance(value, int) else len(value)) > MOST_RUNS:
+            raise ValueError(f"expected {MOST_RUNS:,} seeds at most")
         if isinstance(value, tuple) and len(set(value)) < len(value):
             raise ValueError("a seed is named twice")
         return value
@@ -208,6 +213,7 @@ def _words(axes: Mapping[str, tuple[Value, ...] | Range], base: AnyRecipe) -> tu
     known = [name for name in settings_of(type(base)) if name != SEED]
     named = axes.get("architecture", ())
     texts = [] if isinstance(named, Range) else [str(value) for value in named]
+    _check_length("architecture", texts)
     words = list(dict.fromkeys(word for text in texts for word in placeholders(text)))
     if absent := [word for word in words if word not in axes]:
         raise RecipeError(f"axes.architecture: {{{absent[0]}}} is no axis.{did_you_mean(absent[0], list(axes))}")
@@ -221,4 +227,12 @@ def _words(axes: Mapping[str, tuple[Value, ...] | Range], base: AnyRecipe) -> tu
             )
         if name in words and isinstance(values, Range):
             raise RecipeError(f"axes.{name}: a word of an architecture can't be a range")
+        if name in words:
+            _check_length(name, values)
     return tuple(words)
+
+
+def _check_length(name: str, values: Iterable[Value]) -> None:
+    """Few characters with many words in them would be very many."""
+    if longest := next((value for value in values if len(str(value)) > _LONGEST), None):
+        raise RecipeError(f"axes.{name}: an architecture has at most {_LONGEST} characters, not as {brief(longest)}")

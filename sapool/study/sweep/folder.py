@@ -25,8 +25,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sapool.digests import json_with_digest, read_json, with_digest
-from sapool.errors import RecipeError
+from sapool.errors import InputError, RecipeError, first_line
 from sapool.recipes.reading import AnyRecipe, read_recipe, to_toml
+from sapool.study.sweep.contents import checked_content
 from sapool.study.sweep.lease import Lease
 from sapool.study.sweep.points import Planned
 from sapool.weights.atomic import write_text
@@ -103,9 +104,13 @@ class StudyFolder:
         """A run's recipe.
 
         Raises:
-            InputError: it was changed.
+            InputError: it was changed, or isn't the one that the study asked for.
         """
-        return read_recipe(str(self.path / "recipes" / f"{name}.toml"), of_run=True)
+        file = self.path / "recipes" / f"{name}.toml"
+        recipe = read_recipe(str(file), of_run=True)
+        if hashlib.sha256(to_toml(recipe).encode()).hexdigest() != self.run(name).recipe:
+            raise RecipeError(f"{file} isn't the recipe that its study asked for; begin the study in another folder")
+        return recipe
 
     def failure(self, name: str) -> str:
         """The sentence of a run that failed; "" where it didn't."""
@@ -218,16 +223,22 @@ def open_study(path: str | Path) -> StudyFolder:
     file = Path(path) / STUDY
     try:
         content = read_json(file)
-        if content.pop("format") != FORMAT:
+        if content["format"] != FORMAT:
             raise RecipeError(f"{file} is of another version of sapool")
+        content = checked_content(content)
         runs = tuple(RunOfStudy(**row) for row in content.pop("runs"))
+        del content["format"]
         return StudyFolder(Path(path), runs=runs, **content)
     except FileNotFoundError:
         raise RecipeError(f"{path} holds no study: there is no {STUDY} in it") from None
     except OSError as error:
         raise RecipeError(f"the study {path} can't be read: {error.strerror}") from None
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+    except InputError:
+        raise
+    except (KeyError, TypeError):
         raise RecipeError(f"{file} is damaged; take it from where it is whole") from None
+    except ValueError as error:
+        raise RecipeError(f"{file} is damaged: {first_line(error)}; take it from where it is whole") from None
 
 
 def digest_of(runs: Sequence[RunOfStudy], pruning: dict[str, int] | None) -> str:

@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
-from sapool.errors import RecipeError, first_line
+from sapool.errors import RecipeError, brief, first_line, named
 from sapool.study.sweep.folder import JOURNAL, RunOfStudy, StudyFolder, is_study, open_study
 
 _ID, _DIGEST = "sapool folder", "sapool study"
@@ -48,7 +48,7 @@ def check_storage(storage: str, title: str, folder: Path) -> None:
     """
     if not storage:
         return
-    with quiet():
+    with quiet(), _readable(storage):
         opened = _opened(storage)
         names = optuna.get_all_study_names(opened)
         if title in names:
@@ -79,7 +79,7 @@ class Records:
     def __init__(self, study: StudyFolder, pruner: optuna.pruners.BasePruner | None = None) -> None:
         self.study, self.pruner = study, pruner or optuna.pruners.NopPruner()
         self.storage = _opened(study.storage or str(study.path / JOURNAL))
-        with quiet():
+        with quiet(), _readable(study.storage or str(study.path / JOURNAL)):
             self._study = optuna.create_study(
                 study_name=study.title, storage=self.storage, direction="maximize", load_if_exists=True,
                 sampler=optuna.samplers.RandomSampler(seed=0), pruner=self.pruner,
@@ -142,6 +142,17 @@ class Records:
         }
 
 
+@contextmanager
+def _readable(storage: str) -> Iterator[None]:
+    """Meanwhile a storage that holds what Optuna didn't write is refused in a sentence."""
+    try:
+        yield
+    except (RecipeError, OSError):
+        raise
+    except Exception as error:
+        raise RecipeError(f"the storage {_public(storage)} can't be used: {named(error)}") from None
+
+
 def _opened(storage: str) -> BaseStorage:
     """A database by its address, or a journal file.
 
@@ -150,13 +161,19 @@ def _opened(storage: str) -> BaseStorage:
     """
     if "://" not in storage:
         path = Path(storage)
-        if path.is_dir():
-            raise RecipeError(f"the storage {storage} is a folder; expected a journal file, or a database's address")
+        try:
+            odd = path.exists() and not path.is_file()
+        except (OSError, ValueError):  # no file can have such a name
+            odd = True
+        if odd:
+            raise RecipeError(
+                f"the storage {brief(storage)} is no file; expected a journal file, or a database's address"
+            )
         if not path.parent.is_dir():
             raise RecipeError(f"the storage {storage} can't be reached: there is no folder {path.parent}")
         try:
             return JournalStorage(JournalFileBackend(storage))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # whatever lines that nobody wrote make the reader stumble over
             raise RecipeError(f"the storage {storage} can't be read as Optuna's journal: {first_line(error)}") from None
     try:
         return optuna.storages.get_storage(storage)

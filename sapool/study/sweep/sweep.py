@@ -55,13 +55,14 @@ class Prepared:
         return (Table(columns, tuple(rows[:_SHOWN]), title=title), *more)
 
 
-def prepare(source: str, folder: str | Path | None = None, *, jobs: int = 1) -> Prepared:
-    """Reads a study and checks all of its runs; writes nothing.
+def prepare(source: str, folder: str | Path | None = None, *, jobs: int = 1, dry: bool = False) -> Prepared:
+    """Reads a study and checks all of its runs; writes nothing, but for the storage that the study names.
 
     Args:
         source: the study's file, or a shipped study's name.
         folder: where it is kept; None for `studies/NAME`.
         jobs: processes at a time.
+        dry: the storage isn't opened, which would begin it, or connect to it.
 
     Raises:
         InputError: the study makes no sense, its folder or its storage is another's, its data isn't there.
@@ -78,7 +79,8 @@ def prepare(source: str, folder: str | Path | None = None, *, jobs: int = 1) -> 
     from sapool.study.sweep.checks import checked  # noqa: PLC0415 - torch, after what can be told without
     from sapool.study.sweep.records import check_storage  # noqa: PLC0415
 
-    check_storage(_storage(definition), definition.title, path)
+    if not dry:
+        check_storage(_storage(definition), definition.title, path)
     return Prepared(definition, tuple(checked(runs, definition.limits)), path, jobs)
 
 
