@@ -33,7 +33,7 @@ memory = "256KB"
 VALUES = (
     *("0", "-1", "nan", "inf", "1e999", HUGE, "9" * 30, "1000000000000", "true", '""', '"{pool}"', '"{0}"', '"{a.b}"'),
     *("[]", "[[1]]", "{low = 1, high = 2}", "{low = 1, high = 9e999}", f"{{low = 1, high = {'9' * 400}}}", DEEP),
-    *('"' + "{pool}" * 20_000 + '"', '["' + "x" * 20_000 + '"]', f'"{CANARY}.toml"', '"a\\u0000"', '"\\u202e"'),
+    *('"' + "{pool}" * 20_000 + '"', '["' + "x" * 20_000 + '"]', f'"{CANARY}.pt"', '"a\\u0000"', '"\\u202e"'),
 )
 KEYS = ("recipe", "expand", "runs", "draw", "seeds", "threads", "storage", "axes", "settings", "budget", "x", "title")
 
