@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from statistics import fmean, stdev
 from types import MappingProxyType
@@ -46,12 +47,15 @@ def read_measures(run: Path) -> dict[str, float]:
         found: dict[str, Any] = read_json(file)
         sites = found["uniformity"]
         given = {**found, "uniformity": fmean(sites.values()) if sites else None}
-        return {name: float(given[name]) for name in MEASURES if given[name] is not None}
+        read = {name: float(given[name]) for name in MEASURES if given[name] is not None}
+        if not all(map(isfinite, read.values())):
+            raise ValueError("no number")
+        return read
     except FileNotFoundError:
         return {}
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+    except (OSError, ArithmeticError, ValueError, TypeError, LookupError, AttributeError):
         raise InputError(f"{file} is damaged; `sapoolc evaluate` the run again") from None
 
 

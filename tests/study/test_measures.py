@@ -75,3 +75,13 @@ def test_a_damaged_file_is_a_sentence(folder):
     file.write_text('{"uniformity": 3}')
     with pytest.raises(InputError, match="damaged"):
         read_measures(file.parent)
+
+
+@pytest.mark.filterwarnings("ignore::sapool.errors.NoDigestWarning")
+@pytest.mark.parametrize("value", ["NaN", "1" + "0" * 400, '"high"', "[]", "{}"])
+def test_a_measure_that_is_no_number_is_damage(folder, value):
+    damaged = next(folder.glob("runs/*lip*")) / "steadiness.json"
+    others = '"corrupted_top1": null, "calibration_error": 0, "uniformity": {}'
+    damaged.write_text(f'{{"shift_consistency": {value}, {others}}}')
+    with pytest.raises(InputError, match="evaluate"):
+        study_table(folder)

@@ -16,6 +16,7 @@ import pytest
 from sapool.errors import InputError
 from sapool.recipes import studies
 from sapool.study.differences import paired
+from sapool.study.sweep import records
 from sapool.study.sweep.definition import read_study
 from sapool.study.sweep.folder import begin, open_study
 from sapool.study.sweep.points import planned_runs
@@ -145,6 +146,23 @@ def test_what_does_not_compile_or_fit_is_refused_with_its_reason(written, tmp_pa
     table, *_ = prepared.report()
     assert table.columns == ("strides", "pool", "why it is refused")
     assert not (tmp_path / "s").exists()
+
+
+def test_a_lock_that_leads_nowhere_is_not_waited_for(tmp_path):
+    study = begin(tmp_path / "study", "tiny", "", 1, [])
+    (study.path / "journal.log.lock").symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match="is no lock of this version; remove it"):
+        Records(study)
+
+
+@pytest.mark.slow
+def test_the_lock_of_a_process_that_died_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "GRACE", 3)
+    monkeypatch.chdir(tmp_path)
+    study = begin(Path("study"), "tiny", "", 1, [])
+    (study.path / "journal.log.lock").touch()
+    Records(study)
+    assert not (study.path / "journal.log.lock").exists()
 
 
 def test_another_study_in_the_folder_or_in_the_storage(written, tmp_path):

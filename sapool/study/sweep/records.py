@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
 from sapool.errors import RecipeError, brief, first_line, named
@@ -24,6 +24,8 @@ from sapool.study.sweep.folder import JOURNAL, RunOfStudy, StudyFolder, is_study
 
 _ID, _DIGEST = "sapool folder", "sapool study"
 SEED = "seed"
+GRACE = 30
+"""Seconds after which a journal's lock is taken from a process that died with it."""
 
 
 @contextmanager
@@ -171,8 +173,13 @@ def _opened(storage: str) -> BaseStorage:
             )
         if not path.parent.is_dir():
             raise RecipeError(f"the storage {storage} can't be reached: there is no folder {path.parent}")
+        # A file as the lock: a link, Optuna's default, leads elsewhere where a folder is named or mounted otherwise,
+        # and one that leads nowhere is waited for without end.
+        lock = Path(f"{storage}.lock")
+        if lock.is_symlink() or lock.is_dir():
+            raise RecipeError(f"{lock} is no lock of this version; remove it if nothing else works on the study")
         try:
-            return JournalStorage(JournalFileBackend(storage))
+            return JournalStorage(JournalFileBackend(storage, JournalFileOpenLock(storage, grace_period=GRACE)))
         except Exception as error:  # whatever lines that nobody wrote make the reader stumble over
             raise RecipeError(f"the storage {storage} can't be read as Optuna's journal: {first_line(error)}") from None
     try:
