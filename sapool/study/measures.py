@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from statistics import fmean, stdev
 from types import MappingProxyType
@@ -12,6 +11,7 @@ from typing import Any
 
 from sapool.digests import read_json
 from sapool.errors import InputError
+from sapool.study.values import number
 
 MEASURES: Mapping[str, str] = MappingProxyType(
     {
@@ -47,15 +47,12 @@ def read_measures(run: Path) -> dict[str, float]:
         found: dict[str, Any] = read_json(file)
         sites = found["uniformity"]
         given = {**found, "uniformity": fmean(sites.values()) if sites else None}
-        read = {name: float(given[name]) for name in MEASURES if given[name] is not None}
-        if not all(map(isfinite, read.values())):
-            raise ValueError("no number")
-        return read
+        return {name: number(given[name]) for name in MEASURES if given[name] is not None}
     except FileNotFoundError:
         return {}
     except InputError:
         raise
-    except (OSError, ArithmeticError, ValueError, TypeError, LookupError, AttributeError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         raise InputError(f"{file} is damaged; `sapoolc evaluate` the run again") from None
 
 
