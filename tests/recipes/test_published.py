@@ -100,6 +100,7 @@ CHANGES = {
     "select=val": "select is val, published test",
     "dialect=torchvision": "dialect is torchvision, published paper",
     "weights=DEFAULT": "weights is DEFAULT, published none",
+    "pools_start=torch": "pools_start is torch, published backbone",
     "model.in_chans=1": "model.in_chans is 1, published 3; data.mean is [0.5], published [0.5, 0.5, 0.5]; "
     "data.std is [0.5], published [0.5, 0.5, 0.5]",
     "data.image_size=100": "data.image_size is 100, published 128",

@@ -41,7 +41,7 @@ class BlurPool(Pooling):
     def __init__(self, channels: int, stride: int, *, taps: int | None = None) -> None:
         super().__init__(channels, stride)
         self.taps = taps or 2 * stride - 1
-        row = torch.tensor([float(comb(self.taps - 1, place)) for place in range(self.taps)]) / 2 ** (self.taps - 1)
+        row = torch.tensor([comb(self.taps - 1, place) / 2 ** (self.taps - 1) for place in range(self.taps)])
         # One for each channel, not one that is spread at run time: runtimes want their weights to be constants.
         kernel = (row[:, None] * row).repeat(channels, 1, 1, 1)
         self.register_buffer("kernel", kernel, persistent=False)
