@@ -12,7 +12,8 @@ if TYPE_CHECKING:  # sizes are read before torch is loaded
     from sapool.cost.memory import Memory
 
 UNITS = {"": 1, "B": 1, "KB": 1024, "KIB": 1024, "MB": 1024**2, "MIB": 1024**2}
-_DIGITS = 30
+DIGITS = 30
+"""That a size or a number of things may have."""
 
 
 def parse_size(text: str) -> int:
@@ -24,7 +25,7 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     if found is None or found[2].upper() not in UNITS:
         raise InputError(f"'{text}' isn't a size; expected a number of bytes, KB or MB, for instance 256KB")
-    if len(found[1]) > _DIGITS:
+    if len(found[1]) > DIGITS:
         raise InputError(f"{brief(text)} isn't the size of any memory; expected for instance 256KB")
     return int(float(found[1]) * UNITS[found[2].upper()])
 

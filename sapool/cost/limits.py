@@ -9,11 +9,10 @@ from typing import Any
 
 from sapool.catalogue.devices import DEVICES
 from sapool.cost.assumptions import BYTES, Assumptions, assumptions_of
-from sapool.cost.budget import parse_size
+from sapool.cost.budget import DIGITS, parse_size
 from sapool.errors import InputError, brief, did_you_mean
 
 _COUNTS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-_DIGITS = 30
 _NAMES = ("memory", "macs", "parameters", "device")
 _DEVICE_SRAM, _DEVICE_FLASH = "the device's SRAM", "the device's flash"
 
@@ -100,7 +99,7 @@ def parse_count(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)\s*", text, re.IGNORECASE)
     if found is None:
         raise InputError(f"'{text}' isn't a number of things; expected for instance 50M, 1.5K or 200000")
-    if len(found[1]) > _DIGITS:
+    if len(found[1]) > DIGITS:
         raise InputError(f"{brief(text)} is too large a number; expected for instance 50M")
     return int(float(found[1]) * _COUNTS[found[2].upper()])
 

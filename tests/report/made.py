@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sapool.inspection.graph import Node, Snapshot
+from sapool.inspection.history import History
 
 HOSTILE = '</script><script>alert("1")</script><img src=x onerror=alert(1)>\x1b[2J\u202e'
 
@@ -20,22 +21,6 @@ class Record:
     before: str = ""
     after: str = ""
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class Past:
-    """A history without what makes it."""
-
-    snapshots: tuple[Snapshot, ...]
-    rules: tuple[str, ...] = ("insert_pools", "restride")
-
-    @property
-    def before(self) -> Snapshot:
-        return self.snapshots[0]
-
-    @property
-    def after(self) -> Snapshot:
-        return self.snapshots[-1]
 
 
 def block(stage: str, source: str, side: int, *, pooled: bool = False) -> tuple[list[Node], list[tuple[str, str]]]:
@@ -82,7 +67,7 @@ def graph(title: str, *, pooled: bool, stages: int = 2, name: str = "", **record
     return Snapshot(title, tuple(nodes), tuple(edges), **records)  # type: ignore[arg-type]
 
 
-def past(stages: int = 2, name: str = "") -> Past:
+def past(stages: int = 2, name: str = "") -> History:
     """A backbone, and what pooling makes of it in one pass; another one leaves something alone."""
     pools = tuple(
         Record("insert_pools", f"stage{n}", f"pools.stage{n}", "after", "lip, stride 2") for n in range(1, stages + 1)
@@ -91,7 +76,7 @@ def past(stages: int = 2, name: str = "") -> Past:
         Record("restride", "stem", "stem", reason="keeps its own stride of 4"),
         Record("restride", "", "fc", reason=f"its weights differ {name}"),
     )
-    return Past(
+    return History(
         (
             graph("backbone", pooled=False, stages=stages, name=name),
             graph("insert_pools", pooled=True, stages=stages, name=name, rewrites=pools),

@@ -57,14 +57,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def is_study(text: str) -> bool:
-    """Whether a word names a study's folder."""
-    return (Path(text) / "study.json").is_file()
-
-
 def _refuse(subjects: list[str]) -> None:
     """Names what is no subject before anything is measured."""
     from sapool.runs.folder import recipe_of
+    from sapool.study.sweep.folder import is_study
 
     for subject in subjects:
         if is_study(subject):
@@ -77,6 +73,7 @@ def _refuse(subjects: list[str]) -> None:
 
 def _add(page: Page, subjects: list[str], options: argparse.Namespace) -> None:
     from sapool.inspection.run import look_at_run
+    from sapool.study.sweep.folder import is_study
     from sapool.study.table import study_table
 
     for study in filter(is_study, subjects):
