@@ -16,6 +16,8 @@ from sapool.ir.plan import Plan
 
 # Pixels that no tensor can have; strides that need more leave a single pixel of any real image.
 _FARTHEST = 10**6
+# All strides together, so many times: rounding moves a map by a pixel at most, a wrong reduction by more.
+_PERIODS = 4
 _LARGEST_IMAGE = 8192
 
 Size = tuple[int, int]
@@ -116,13 +118,15 @@ class Measurement:
         features: every feature of the model.
         maps: each site's input size in pixels (height, width).
         values: of each node, by name, on the meta device.
-        larger: the same for an image larger by all strides together; `values` itself where none is so large.
+        larger: the same for an image larger by `grown` pixels; `values` itself where none is so large.
+        grown: a multiple of all strides together.
     """
 
     features: tuple[Feature, ...]
     maps: dict[str, Size]
     values: dict[str, Any] = field(repr=False)
     larger: dict[str, Any] = field(repr=False)
+    grown: int
 
 
 def measure(module: fx.GraphModule, plan: Plan) -> Measurement:
@@ -131,7 +135,8 @@ def measure(module: fx.GraphModule, plan: Plan) -> Measurement:
     Raises:
         InputError: images of the plan's size are too small for the network.
     """
-    values, larger = _propagated(module, plan)
+    step = prod(site.stride for site in plan.sites)
+    values, larger = _propagated(module, plan, _PERIODS * step if step <= _FARTHEST else None)
     nodes = {node.name: node for node in module.graph.nodes}
     maps: dict[str, Size] = {}
     for site in plan.sites:
@@ -140,7 +145,7 @@ def measure(module: fx.GraphModule, plan: Plan) -> Measurement:
         if node is not None:  # else no wanted feature map needs it
             _, _, height, width = values[node.all_input_nodes[0].name].shape
             maps[site.name] = (int(height), int(width))
-    return Measurement(_features(plan, nodes, values), maps, values, larger)
+    return Measurement(_features(plan, nodes, values), maps, values, larger, _PERIODS * step)
 
 
 def reductions_of(plan: Plan) -> dict[str, int]:
@@ -174,13 +179,13 @@ def _module(plan: Plan, name: str, node: fx.Node) -> str:
     return parents.pop() if len(parents) == 1 and not parents & {"", *others} else parts[name][-1]
 
 
-def _propagated(module: fx.GraphModule, plan: Plan) -> list[dict[str, Any]]:
-    """What every node returns for an image of the plan's size, and for one that is larger by all strides together."""
-    (height, width), step = plan.options.image_size, prod(site.stride for site in plan.sites)
+def _propagated(module: fx.GraphModule, plan: Plan, grown: int | None) -> list[dict[str, Any]]:
+    """What every node returns for an image of the plan's size, and for one that is larger by so many pixels."""
+    height, width = plan.options.image_size
     try:
-        if step > _FARTHEST:
+        if grown is None:
             return propagate(module, (height, width)) * 2
-        return propagate(module, (height, width), (height + step, width + step))
+        return propagate(module, (height, width), (height + grown, width + grown))
     except ShapeError as error:
         raise _too_small(module, plan, error) from None
 

@@ -47,15 +47,14 @@ def _pools(module: fx.GraphModule, plan: Plan, measured: Measurement) -> None:
 def _features(plan: Plan, measured: Measurement) -> None:
     """A map's reduction is the slope of its side against the image's, whatever is rounded at borders.
 
-    An image that is larger by a multiple of all strides must have a map that is larger by just as many of its pixels.
+    An image that is larger by multiples of all strides must have a map that is larger by just as many of its pixels.
     """
     if measured.larger is measured.values:
         return
     reductions = reductions_of(plan)
-    whole = reductions["head"]
     for feature in measured.features:
         one, other = (values[feature.node].shape[2] for values in (measured.values, measured.larger))
-        expected = whole // reductions[feature.name]
+        expected = measured.grown // reductions[feature.name]
         if other - one != expected:
             site = feature.name if feature.name != "head" else plan.sites[-1].name
             problem = f"{feature.name} grows by {other - one} pixels where {expected} are expected"

@@ -60,6 +60,10 @@ class Dataflow:
         members = set(region)
         return [node for node in region if any(user not in members for user in self.edges.successors(node))]
 
+    def feeds(self, source: fx.Node, sink: fx.Node) -> bool:
+        """Whether anything of a node's value reaches another."""
+        return nx.has_path(self.edges, source, sink)
+
     def between(
         self,
         source: fx.Node,

@@ -120,10 +120,14 @@ class _Surveyor:
         if not wide:
             return (), ()
         parallel = self.flow.between(entry, first, avoiding=wide[:1], within=block) or []
-        beside = [node for node in parallel if node in convs]
+        taken = wide[:1]
+        for node in parallel:  # one of each way: convolutions of which one feeds another would stride it twice
+            pairs = [pair for other in taken for pair in ((node, other), (other, node))]
+            if node in convs and not any(self.flow.feeds(*pair) for pair in pairs):
+                taken.append(node)
         free = self.flow.between(entry, first, avoiding=convs, within=block)
         ways = [] if free is None else [node for node in entry.users if node in free or node is first]
-        return tuple(node.name for node in (wide[0], *beside)), tuple(node.name for node in ways)
+        return tuple(node.name for node in taken), tuple(node.name for node in ways)
 
     def _wide(self, nodes: Iterable[fx.Node], least: int = 2) -> list[fx.Node]:
         """The convolutions of maps whose kernels have at least that side."""

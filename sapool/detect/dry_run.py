@@ -14,7 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 
 from sapool.boxes.coco import check_dataset, find_dataset
-from sapool.detect.binding.config import BoundConfig, bind, build_model, smoke_test, write_config
+from sapool.detect.binding.config import BoundConfig, bind, smoke_test, start_model, write_config
 from sapool.detect.engine import quiet_mmengine
 from sapool.recipes.detection import DetectionRecipe
 from sapool.runs.results import DryRun, Result, Table
@@ -139,8 +139,7 @@ def bind_recipe(recipe: DetectionRecipe) -> BoundDetector:
 
 def _time_a_batch(bound: BoundConfig) -> float:
     """Seconds that a training step takes, loading included. The first one warms up, the second is timed."""
-    model = build_model(bound.config)
-    model.init_weights()
+    model = start_model(bound.config)
     model.train()
     optimizer = build_optim_wrapper(model, bound.config.optim_wrapper)
     MessageHub.get_current_instance().update_info("iter", 0)  # some augmentations of batches ask which step it is

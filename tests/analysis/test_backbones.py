@@ -11,7 +11,7 @@ import sapool
 from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.builders import build
 from sapool.errors import InputError
-from sapool.planning import survey
+from sapool.planning import make_plan, survey
 from sapool.weights.transfer import transfer
 from tests.analysis import laws
 from tests.tiers import in_tiers
@@ -103,6 +103,12 @@ def test_other_numbers_of_classes_drop_the_classifier_alone() -> None:
 def test_refusals(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said), torch.device("meta"):
         sapool.compile(text)
+
+
+def test_a_stride_is_given_to_one_convolution_of_each_way() -> None:
+    """SqueezeNet's squeezing convolution feeds both expanding ones: they are strided, and it isn't."""
+    strides = make_plan("squeezenet1_1-skip-1113").site("stage4").restride.strides
+    assert sorted(strides) == [("features_9_expand1x1", 3), ("features_9_expand3x3", 3)]
 
 
 @pytest.mark.parametrize("name", ["vgg11", "alexnet", "squeezenet1_1"])

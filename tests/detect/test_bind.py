@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 
 import sapool
 from sapool.detect.binding.base import load_base
-from sapool.detect.binding.config import smoke_test
+from sapool.detect.binding.config import smoke_test, start_model
 from sapool.detect.binding.families import HEADS
 from sapool.errors import InputError
 from tests.detect.support import SHIPPED, bound
@@ -239,6 +239,14 @@ def test_images_are_normalised_as_the_networks_weights_want_it():
 def test_what_does_not_fit_is_refused(base, architecture, sections, said):
     with pytest.raises(InputError, match=said):
         bound(base, architecture, **sections)
+
+
+@pytest.mark.parametrize("start", [{"type": "Normal", "layer": {}}, {"type": "Normal", "layer": "Conv2d", "std": "x"}])
+def test_a_start_of_weights_that_is_none_is_refused(start):
+    config = copy.deepcopy(bound(SHIPPED["ssd"], "resnet18-lip-1222").config)
+    config.model.bbox_head.init_cfg = start
+    with pytest.raises(InputError, match=r"detector\.base: mmdet can't initialise the detector .* \(init_cfg\): "):
+        start_model(config)
 
 
 @pytest.mark.parametrize(

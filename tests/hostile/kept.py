@@ -98,7 +98,7 @@ def some_base(random: Random, folder: Path) -> str:
 def opened(given: str, folder: Path) -> None:
     """What is accepted is bound to a detector that can be built, and names nothing of what reaches further."""
     from sapool.detect.binding.base import KEPT  # noqa: PLC0415
-    from sapool.detect.binding.config import bind, build_model  # noqa: PLC0415
+    from sapool.detect.binding.config import bind, build_model, start_model  # noqa: PLC0415
     from tests.detect.support import coco, recipe_for  # noqa: PLC0415
 
     (folder / KEPT).write_text(given, encoding="utf-8", errors="surrogatepass")
@@ -112,7 +112,7 @@ def opened(given: str, folder: Path) -> None:
     model.backbone.init_cfg = None
     if sum(parameter.numel() for parameter in model.parameters()) < 10**8:
         with torch.device("cpu"):
-            build_model(bound.config).init_weights()
+            start_model(bound.config)
 
 
 @cache

@@ -20,6 +20,7 @@ SCALARS: tuple[Any, ...] = (
     *("x" * 6000, [1], [[1]], {}, {"a": 1}, "\ud800", f"{CANARY}/x", "=cmd|' /C calc'!A0", "@SUM(1)", "-1+1"),
     *("$\\frac$", "\\input{x}"),
 )  # fmt: skip
+NAMES = [name for name in SCALARS if isinstance(name, str)]
 SUMMARY = {"test_accuracy": 0.5, "test_loss": 1.0, "parameters": 9, "macs": 9, "arena_bytes": 9}
 FILE = """recipe = "digits"
 seeds = 2
@@ -53,10 +54,7 @@ def some_study(random: Random, folder: Path) -> tuple[Any, Any]:
     rows = [row(), row(name="1-lip-seed1", seed=1)]
     study, summary = content(*rows), dict(SUMMARY)
     for place in random.choices((study, rows[0], rows[0]["axes"], summary), k=random.choice((1, 1, 2))):
-        place[random.choice([*place, random.choice(SCALARS) if random.random() < 0.1 else "z"])] = random.choice(
-            SCALARS
-        )
-        place.pop(None, None)
+        place[random.choice([*place, random.choice(NAMES) if random.random() < 0.1 else "z"])] = random.choice(SCALARS)
     return study, summary
 
 
@@ -67,10 +65,10 @@ def shown(given: tuple[Any, Any], folder: Path) -> None:
 
     study, summary = (one if isinstance(one, str) else json.dumps(one) for one in given)
     (folder / "study.json").write_text(study, encoding="utf-8", errors="surrogatepass")
-    names = [one["name"] for one in given[0]["runs"] if isinstance(one.get("name"), str)] if given[0] and isinstance(
-        given[0], dict) and isinstance(given[0].get("runs"), list) else []  # fmt: skip
-    for name in names:
-        if re.fullmatch(r"[\w-]{1,100}", name):
+    runs = given[0].get("runs") if isinstance(given[0], dict) else None
+    for run in runs if isinstance(runs, list) else []:
+        name = run.get("name") if isinstance(run, dict) else None
+        if isinstance(name, str) and re.fullmatch(r"[\w-]{1,100}", name):
             (folder / "runs" / name).mkdir(parents=True, exist_ok=True)
             (folder / "runs" / name / "summary.json").write_text(summary, encoding="utf-8")
     table = study_table(folder)
@@ -150,6 +148,7 @@ KINDS = (
         some_study,
         shown,
         corpus=(
+            (content(row(), row(name="1-lip-seed1", seed=1)), SUMMARY | {"test_accuracy": 1e308}),
             *((content(row(axes=axes)), SUMMARY) for axes in ([1], None, {}, {"$x$\\input{a}": "\\write18{x}~^"})),
             *((content(row(name=name)), SUMMARY) for name in (5, None, "../../x", "a\0b", "x" * 5000, ".hidden")),
             *((content(row(seed=seed)), SUMMARY) for seed in ("x", [1], 1e3)),
@@ -180,6 +179,7 @@ KINDS = (
             FILE.replace("seeds = 2", "seeds = 1000000000000"),
             FILE.replace("{pool}", "{pool}" * 20_000).replace("lip", "x" * 20_000),
             FILE.replace("256KB", HUGE),
+            FILE.partition("[axes]")[0] + 'budget = nan\n[axes]\narchitecture = "resnet18-lip-1222"',
             f'recipe = "digits"\nexpand = "random"\nruns = 3\n[axes]\ntrain.epochs = {{low = 1, high = {"9" * 400}}}',
             'recipe = "digits"\n[axes]\narchitecture = ["../../{p}"]\np = ["..", "a/../b"]',
         ),
@@ -190,7 +190,10 @@ KINDS = (
         "spaces",
         some_space,
         spaces,
-        corpus=('backbones = ["resnet18"]\npools = ["lip"]\nstrides = ["' + "[0123456789]" * 20 + '"]',),
+        corpus=(
+            'backbones = ["resnet18"]\npools = ["lip"]\nstrides = ["' + "[0123456789]" * 20 + '"]',
+            'backbones = ["alexnet"]\npools = ["lip"]\nstrides = ["' + "[0123456789]" * 30 + '"]\nprepools = []',
+        ),
         rounds=60,
         quick=4,
     ),

@@ -72,7 +72,7 @@ def test_the_verified_module_is_left_alone() -> None:
             "stage1.pool.channels: 4 channels are pooled, not 5",
         ),
         (with_site("stage1", stride=4), "stage1.stride: the pooled map has 4x4 pixels, not 2x2"),
-        (with_site("stage2", stride=4), "stage2.stride: stage2 grows by 2 pixels where 1 are expected"),
+        (with_site("stage2", stride=4), "stage2.stride: stage2 grows by 8 pixels where 4 are expected"),
         (
             with_site("stage2", restride=Restride((("stage2_conv1", 1),))),
             "stage2.restride.strides: stage2_conv1 has stride 2, not 1",

@@ -12,7 +12,7 @@ from sapool.errors import InputError
 from sapool.planning import make_plan
 from sapool.study.search.analytic import look
 from sapool.study.search.segments import Meter
-from sapool.study.search.space import Space, candidates
+from sapool.study.search.space import Space, candidates, read_space
 from tests.commands import sapoolc
 
 SMALL = Space(backbones=("resnet18",), pools=("skip", "lip"), strides=("[12]2[12]2",), image_sizes=(64, (64, 96)))
@@ -105,6 +105,13 @@ def test_a_search_that_makes_no_sense(words, sentence):
     _, said = sapoolc("search", *words, code=2)
     assert sentence in said
     assert said.count("\n") == 1
+
+
+def test_a_space_without_any_choice_of_prepools_is_refused_before_anything_is_drawn(tmp_path):
+    file = tmp_path / "space.toml"
+    file.write_text(f'backbones=["alexnet"]\npools=["lip"]\nstrides=["{"[0123456789]" * 30}"]\nprepools=[]\n')
+    with pytest.raises(InputError, match="prepools: it is empty"):
+        read_space(str(file), {})
 
 
 def test_limits_are_read_as_people_write_them():

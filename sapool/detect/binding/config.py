@@ -115,6 +115,24 @@ def build_model(config: Config) -> Any:
     return revert_sync_batchnorm(model)
 
 
+def start_model(config: Config) -> Any:
+    """The detector of a config, with weights as training begins with them.
+
+    Raises:
+        InputError: the base describes none that mmdet can build, or no start of its weights.
+    """
+    model = build_model(config)
+    try:
+        model.init_weights()
+    except (InputError, WorkError):
+        raise
+    except STUMBLES as error:
+        raise InputError(
+            f"detector.base: mmdet can't initialise the detector that it describes (init_cfg): {named(error, 300)}"
+        ) from error
+    return model
+
+
 def check_fits(bound: BoundConfig, content: dict[str, Any], path: Path) -> None:
     """Refuses a checkpoint that isn't of the bound detector, before that takes any memory.
 
@@ -142,8 +160,7 @@ def smoke_test(bound: BoundConfig) -> float:
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        model = build_model(bound.config)
-        model.init_weights()
+        model = start_model(bound.config)
         model.train()
         # Some heads and augmentations ask how far training is.
         MessageHub.get_current_instance().update_info_dict({"epoch": 0, "iter": 0})

@@ -38,7 +38,7 @@ class Space(Section):
     num_classes: int = Field(1000, ge=1, description="outputs of the classifier")
     in_chans: int = Field(3, ge=1, description="channels of the images")
 
-    @field_validator("backbones", "pools", "strides", "image_sizes")
+    @field_validator("backbones", "pools", "strides", "prepools", "image_sizes")
     @classmethod
     def _some(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sapool.cost.limits import Limits, read_limits
 from sapool.errors import InputError, RecipeError, brief, did_you_mean, first_line
@@ -62,9 +62,7 @@ class Study(Section):
     )
     axes: dict[str, Any] = Field(description="what differs between runs: settings of the recipe, and words for names")
     settings: dict[str, Any] = Field({}, description="settings of all runs, in place of the recipe's")
-    budget: Annotated[dict[str, Any], BeforeValidator(dict)] = Field(
-        {}, description="memory, macs, parameters, device: what exceeds one isn't trained"
-    )
+    budget: dict[str, Any] = Field({}, description="memory, macs, parameters, device: what exceeds one isn't trained")
 
     @field_validator("seeds")
     @classmethod
