@@ -56,6 +56,7 @@ def show_table(
         spare: columns that can be left out, those first that are missed least; a line says which were.
     """
     lines = [[_cell(cell) for cell in row] for row in rows]
+    columns = [visible(name) for name in columns]  # a study's axes are named by its file
     kept = list(range(len(columns)))
     natural = [max(cell_len(name), *(line[i].cell_len for line in lines), 0) for i, name in enumerate(columns)]
     absent = []

@@ -15,6 +15,8 @@ NAMED, NAME = 6, 18
 """Up to so many runs are named at their points, in so many characters."""
 LISTED = 8
 """In a column of the legend."""
+ACROSS = 200
+"""So many characters fit beside each other there."""
 NEAR = (0.12, 0.045)
 """Points that are nearer than these parts of the panel's width and height share a label."""
 
@@ -85,7 +87,7 @@ def draw(
     low, high = min(point.score for point in points), max(point.score for point in points)
     room = max(0.15 * (high - low), 0.01)
     panels[0].set_ylim(low - room, high + 1.5 * room)
-    for panel, (key, (label, shown)) in zip(panels, axes.items(), strict=True):
+    for panel, (key, (heading, shown)) in zip(panels, axes.items(), strict=True):
         line = frontier([(point.costs[key], point.score) for point in points])
         if len(line) > 1:
             style = {"color": "0.6", "linewidth": 1, "zorder": 1, "label": "best for its cost"}
@@ -94,10 +96,11 @@ def draw(
             colour = f"C{number % 10}"
             face = "none" if point.hollow else colour
             at = (point.costs[key], point.score)
-            panel.scatter(*at, s=50, facecolor=face, edgecolor=colour, zorder=2, label=f"{number + 1}  {point.says}")
+            label = f"{number + 1}  {_cut(point.says, ACROSS // columns)}"
+            panel.scatter(*at, s=50, facecolor=face, edgecolor=colour, zorder=2, label=label)
         _scale(panel, [point.costs[key] for point in points], shown)
         _name_points(panel, [(point.costs[key], point.score) for point in points], [point.name for point in points])
-        panel.set_xlabel(label)
+        panel.set_xlabel(heading)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(score)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -105,6 +108,12 @@ def draw(
     if notes:
         figure.suptitle("\n".join(notes), fontsize=9, color="firebrick")
     return figure
+
+
+def _cut(text: str, most: int) -> str:
+    """A text without its middle where it is too long: a name begins it, and what the run reached ends it."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def _name_points(panel: Axes, places: Sequence[tuple[float, float]], names: Sequence[str]) -> None:

@@ -109,3 +109,8 @@ def test_nothing_is_folded_or_spared_where_a_program_reads(
 def test_ratios_are_coloured_by_what_they_say() -> None:
     styles = [ratio(value, 100).style for value in (99, 100, 100.1, 101)]
     assert styles == ["green", "", "", "red"]
+
+
+def test_names_of_columns_are_shown_visibly(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(console(), ("a\u202eb\x1b[2J", "n"), [("x", "1")], title="t\u202e")
+    assert lines_of(capsys)[1].split() == ["a\\u202eb\\x1b[2J", "n"]

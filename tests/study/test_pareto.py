@@ -67,3 +67,10 @@ def test_points_that_are_close_share_a_label():
     ]
     panel = draw(points, AXES, "accuracy").axes[0]
     assert [text.get_text() for text in panel.texts] == ["1-3", "4", "5", "6", "7"]
+
+
+def test_long_names_are_cut_in_the_legend_and_what_was_reached_is_not():
+    points = [Point("x" * 500, f"{'x' * 500}: 0.5 ± 0.1", 0.5, dict.fromkeys(AXES, 2.0))]
+    (said,) = (text.get_text() for text in draw(points, AXES, "accuracy").legends[0].get_texts())
+    assert len(said) < 210
+    assert said.endswith(": 0.5 ± 0.1")
