@@ -16,6 +16,7 @@ from sapool.passes.export.attention import split_attention
 from sapool.passes.export.dynamic import mix_outputs
 from sapool.passes.export.gaussian import square_deviations
 from sapool.passes.export.importance import approximate_exponential
+from sapool.passes.filter_strides import filter_strides, filters_stand
 from sapool.passes.fold_norms import fold_norms
 from sapool.passes.insert_pools import insert_pools, insert_prepool, prepool_stands, stages_pool
 from sapool.passes.make_dynamic import convolutions_are_dynamic, make_dynamic
@@ -37,6 +38,7 @@ def rewrite(module: fx.GraphModule, plan: Plan, *, without: Collection[str] = ()
     run(insert_prepool, prepool_stands)
     run(insert_pools, stages_pool)
     run(restride, strides_are_set)
+    run(filter_strides, filters_stand)
     run(make_dynamic, convolutions_are_dynamic)
     run(select_outputs, outputs_are_selected)
     run(clean_up)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -13,6 +13,7 @@ from sapool.analysis.shapes import ShapeError, propagate
 from sapool.errors import InputError
 from sapool.ir.options import Options
 from sapool.ir.plan import Plan
+from sapool.ir.site import Site
 
 # Pixels that no tensor can have; strides that need more leave a single pixel of any real image.
 _FARTHEST = 10**6
@@ -140,12 +141,19 @@ def measure(module: fx.GraphModule, plan: Plan) -> Measurement:
     nodes = {node.name: node for node in module.graph.nodes}
     maps: dict[str, Size] = {}
     for site in plan.sites:
-        strided = [name for name, _ in site.restride.strides] if site.restride else []
-        node = next((nodes[name] for name in (site.node, *strided) if name in nodes), None)
+        node = next((nodes[name] for name in _takers(site) if name in nodes), None)
         if node is not None:  # else no wanted feature map needs it
             _, _, height, width = values[node.all_input_nodes[0].name].shape
             maps[site.name] = (int(height), int(width))
     return Measurement(_features(plan, nodes, values), maps, values, larger, _PERIODS * step)
+
+
+def _takers(site: Site) -> Iterator[str]:
+    """Names of the nodes that may take what is downsampled at a site: its pool, its filters, its strided operations."""
+    yield site.node
+    for name, _ in site.restride.strides if site.restride else ():
+        yield site.filter_node(name)
+        yield name
 
 
 def reductions_of(plan: Plan) -> dict[str, int]:
@@ -187,10 +195,11 @@ def _propagated(module: fx.GraphModule, plan: Plan, grown: int | None) -> list[d
             return propagate(module, (height, width)) * 2
         return propagate(module, (height, width), (height + grown, width + grown))
     except ShapeError as error:
-        raise _too_small(module, plan, error) from None
+        raise too_small(module, plan, error) from None
 
 
-def _too_small(module: fx.GraphModule, plan: Plan, error: ShapeError) -> InputError:
+def too_small(module: fx.GraphModule, plan: Plan, error: ShapeError) -> InputError:
+    """What to say of a network whose operations refuse the shapes that reach them."""
     channels = plan.options.in_chans
     if channels != Options.in_chans and "channels" in error.reason:
         told = f"{error.node} refuses them ({error.reason})"

@@ -41,7 +41,9 @@ def strides_are_set(module: fx.GraphModule, plan: Plan) -> None:
         changes = site.restride or Restride()
         for name, stride in changes.strides:
             own = strided(module, nodes[name]) if name in nodes else None
-            if own is not None and own.stride != stride:
+            # Where there is a filter, it strides in the end.
+            allowed = {stride, 1} if changes.filter else {stride}
+            if own is not None and own.stride not in allowed:
                 raise PlanError(site.name, "restride.strides", f"{name} has stride {own.stride}, not {stride}")
         left = [name for name in changes.removes if name in nodes]
         if left:

@@ -22,6 +22,7 @@ def verify(module: fx.GraphModule, plan: Plan, measured: Measurement) -> None:
     for path, _ in module.named_parameters():
         assert any(path == target or path.startswith(target + ".") for target in called), f"{path} is never used"
     _pools(module, plan, measured)
+    _filters(module, plan, measured)
     _features(plan, measured)
     _outputs(module, plan, measured)
 
@@ -42,6 +43,21 @@ def _pools(module: fx.GraphModule, plan: Plan, measured: Measurement) -> None:
         if tuple(pooled[2:]) != expected:
             got, wanted = ("x".join(map(str, sides)) for sides in (pooled[2:], expected))
             raise PlanError(site.name, "stride", f"the pooled map has {got} pixels, not {wanted}")
+
+
+def _filters(module: fx.GraphModule, plan: Plan, measured: Measurement) -> None:
+    """What a filter returns has every s-th pixel of its map, the first included, and all its channels."""
+    nodes = {node.name: node for node in module.graph.nodes}
+    for site in plan.sites:
+        for name, _ in site.restride.strides if site.restride is not None else ():
+            node = nodes.get(site.filter_node(name))
+            if node is None:
+                continue
+            size, filtered = (measured.values[other].shape for other in (node.all_input_nodes[0].name, node.name))
+            expected = (size[0], size[1], -(-size[2] // site.stride), -(-size[3] // site.stride))
+            if tuple(filtered) != expected:
+                got, wanted = ("x".join(map(str, shape[1:])) for shape in (filtered, expected))
+                raise PlanError(site.name, "restride.filter", f"what {node.name} returns is {got}, not {wanted}")
 
 
 def _features(plan: Plan, measured: Measurement) -> None:

@@ -82,7 +82,7 @@ def _renewed(earlier: EarlierPlan) -> Plan:
     for site in earlier.sites:
         now = next((found for found in plan.sites if found.name == site["name"]), None)
         kind = site["kind"] or "skip"
-        if now is None or (kind, site["stride"]) == (now.pool.kind if now.pool else "skip", now.stride):
+        if now is None or (kind, site["stride"]) == (now.kind, now.stride):
             continue
         numbers = {name: site[name] for name in ("heads", "patch") if site[name] is not None}
         plan = plan.with_pool(site["name"], kind, stride=site["stride"], window=site["window"] is not False, **numbers)

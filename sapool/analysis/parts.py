@@ -16,7 +16,7 @@ def parts_of(module: fx.GraphModule, plan: Plan) -> dict[str, str]:
     parts, current = {}, "stem"
     for node in module.graph.nodes:
         if node.op == "call_module" and str(node.target).startswith("pools."):
-            parts[node.name] = str(node.target)
+            parts[node.name] = ".".join(str(node.target).split(".")[:2])  # the filters of a site are one part
             continue
         # What stands between stages goes with the one before it; the classifier begins behind the last.
         current = found[node] or current

@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from sapool.analysis.dataflow import operation
 from sapool.poolings.dynamic import DynamicConv2d
 
 OperationKind = Literal["conv", "pool"]
@@ -45,6 +46,7 @@ class Strided:
         kernel: its side, dilation included; None where it isn't known before running.
         padding: on each of the four sides; None where the operation pads as it needs (`same`).
         depthwise: whether each channel is convolved by itself.
+        averages: whether it is an average pooling.
     """
 
     kind: OperationKind
@@ -52,6 +54,7 @@ class Strided:
     kernel: int | None
     padding: int | None
     depthwise: bool
+    averages: bool = False
 
 
 def strided(module: nn.Module, node: fx.Node) -> Strided | None:
@@ -71,6 +74,7 @@ def strided(module: nn.Module, node: fx.Node) -> Strided | None:
         stride=stride,
         kernel=None if kernel is None else dilation * (kernel - 1) + 1,
         padding=None if isinstance(padding, str) or values.get("pads") else _side(padding),
+        averages=kind == "pool" and "avg" in operation(module, node).lower(),
         depthwise=kind == "conv" and isinstance(groups, int) and groups > 1 and groups == values.get("in_channels"),
     )
 
@@ -86,14 +90,7 @@ def set_stride(module: fx.GraphModule, node: fx.Node, stride: int) -> None:
     changes = {"stride": stride}
     if was.kind == "pool" and was.kernel == was.stride:
         changes |= {"kernel_size": stride, "padding": 0}
-    if node.op == "call_module":
-        target = _own_module(module, node)
-        for name, value in changes.items():
-            setattr(target, name, value if was.kind == "pool" else (stride, stride))
-    else:
-        _, names = _FUNCTIONS[node.target]  # type: ignore[index]
-        node.kwargs = {**dict(zip(names, node.args, strict=False)), **node.kwargs, **changes}
-        node.args = ()
+    _change(module, node, was, changes)
     if was.kind == "conv" and (missing := _missing(was, stride)):
         with module.graph.inserting_before(node):
             source = node.all_input_nodes[0]
@@ -102,6 +99,25 @@ def set_stride(module: fx.GraphModule, node: fx.Node, stride: int) -> None:
             )
             padded.meta["nn_module_stack"] = node.meta.get("nn_module_stack", {})
         node.replace_input_with(source, padded)
+
+
+def make_dense(module: fx.GraphModule, node: fx.Node) -> None:
+    """Carries a strided operation out at every pixel. Every s-th pixel of its result is what it returned before."""
+    was = strided(module, node)
+    assert was is not None
+    _change(module, node, was, {"stride": 1})
+
+
+def _change(module: fx.GraphModule, node: fx.Node, was: Strided, changes: Mapping[str, int]) -> None:
+    """Sets arguments of an operation."""
+    if node.op == "call_module":
+        target = _own_module(module, node)
+        for name, value in changes.items():
+            setattr(target, name, value if was.kind == "pool" else (value, value))
+    else:
+        _, names = _FUNCTIONS[node.target]  # type: ignore[index]
+        node.kwargs = {**dict(zip(names, node.args, strict=False)), **node.kwargs, **changes}
+        node.args = ()
 
 
 def _missing(was: Strided, stride: int) -> int:

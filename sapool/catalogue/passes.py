@@ -38,6 +38,7 @@ _OURS = (
     ("insert_prepool", "a pool on the stem's map"),
     ("insert_pools", "pools of the stages"),
     ("restride", "strides of the backbone's own convolutions, and shortcuts that follow them"),
+    ("filter_strides", "filters at strided operations, which are carried out at stride 1"),
     ("make_dynamic", "dynamic convolutions"),
     ("select_outputs", "logits, or the wanted feature maps"),
     ("clean_up", "what no output needs goes"),

@@ -25,6 +25,8 @@ class PoolingType:
         options: keyword arguments for the class, beside its map's numbers.
         attention: "weight" where attention over the map makes the weight of an average (such kinds take modifiers),
             "output" where it makes the output itself, "" where there is none.
+        keeps_strides: whether the backbone's own strided operations stay where they are: nothing pools the stage's map,
+            and the class, where there is one, filters at each of these operations.
         source: who published it, where and when.
         rank: where it stands in listings.
     """
@@ -35,8 +37,14 @@ class PoolingType:
     target: str = ""
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     attention: Attention = ""
+    keeps_strides: bool = False
     source: str = ""
     rank: int = 100
+
+    @property
+    def filters(self) -> bool:
+        """Whether this kind filters at the backbone's own strided operations."""
+        return self.keeps_strides and bool(self.target)
 
     @property
     def takes_modifiers(self) -> bool:
@@ -55,6 +63,7 @@ POOLINGS: Registry[PoolingType] = Registry(
             "skip",
             "no pooling: the backbone's own strided convolution",
             use="the baseline of every comparison, and the least memory and arithmetic of all",
+            keeps_strides=True,
             rank=0,
         ),
     ),
@@ -69,6 +78,7 @@ def register_pooling(
     use: str = "",
     attention: Attention = "",
     options: Mapping[str, object] = MappingProxyType({}),
+    keeps_strides: bool = False,
     source: str = "",
     rank: int = 100,
 ) -> Callable[[C], C]:
@@ -83,6 +93,8 @@ def register_pooling(
         use: when it is the one to take, for the documentation.
         attention: whether attention makes the weight of an average or the output; "" for neither.
         options: further keyword arguments for the class.
+        keeps_strides: whether it filters at each of the backbone's own strided operations, which are then carried out
+            at stride 1, and pools no map of a stage. Such a class makes ⌈H/s⌉ × ⌈W/s⌉ of H × W, as a subsampling does.
         source: who published it, where and when.
         rank: where it stands in listings; from 100 on behind the published ones.
 
@@ -90,7 +102,14 @@ def register_pooling(
         ValueError: the name is taken, or can't be one.
     """
     return POOLINGS.register(
-        name, summary=summary, use=use, attention=attention, options=options, source=source, rank=rank
+        name,
+        summary=summary,
+        use=use,
+        attention=attention,
+        options=options,
+        keeps_strides=keeps_strides,
+        source=source,
+        rank=rank,
     )
 
 

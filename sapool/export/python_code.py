@@ -13,6 +13,7 @@ from sapool.catalogue.poolings import POOLINGS
 from sapool.errors import InputError
 from sapool.ir.site import Site
 from sapool.model import CompiledModel
+from sapool.poolings import Pooling
 from sapool.poolings.dynamic import DynamicConv2d
 from sapool.weights.atomic import write_text
 
@@ -123,7 +124,11 @@ def _expression(name: str, value: nn.Module | dict[str, Any], model: CompiledMod
 
 def _constructor(path: str, module: nn.Module, model: CompiledModel) -> str:
     if path.startswith("pools."):
-        return _pool(model.plan.site(path.removeprefix("pools.")), dynamic=model.plan.dynamic)
+        site = model.plan.site(path.split(".")[1])
+        if site.pool is None:
+            assert isinstance(module, Pooling)
+            return f"build({site.kind!r}, {module.channels}, {module.stride})"
+        return _pool(site, dynamic=model.plan.dynamic)
     if isinstance(module, DynamicConv2d):
         return f"DynamicConv2d({module.extra_repr()})"
     if not type(module).__module__.startswith("torch.nn."):

@@ -27,15 +27,15 @@ def prepool_site(
     ratio: float = 1.0,
     window: bool = True,
 ) -> Site:
-    """A pooling of the stem's map at once, or a stride of the stem's first convolution where nothing pools.
+    """A pooling of the stem's map at once, or a stride of the stem's first convolution where `kind` keeps strides.
 
     Raises:
         InputError: the stem can't be given that stride; says why.
     """
-    pools = kind != "skip" and stride > 1
+    pools = not POOLINGS.find(kind).keeps_strides and stride > 1
     site = Site("prepool", stride, survey.stem_stride, survey.stem.channels)
     own = 1 if pools else stride
-    site = replace(site, restride=_restride(site, backbone, survey.strides, survey.candidates, own))
+    site = replace(site, restride=_restride(site, backbone, survey.strides, survey.candidates, own, kind))
     if not pools:
         return site
     attention = attention_of(kind, survey.stem.channels, heads=heads or 8, patch=patch or 2, ratio=ratio, window=window)
@@ -56,13 +56,13 @@ def stage_site(
     patch: int | None = None,
     window: bool = True,
 ) -> Site:
-    """A stage that downsamples by a stride: by pooling, or by its own convolutions where `kind` is `skip`.
+    """A stage that downsamples by a stride: by pooling, or by its own convolutions where `kind` keeps strides.
 
     Args:
         survey: the backbone.
         backbone: its name, for messages.
         index: of the stage, from 0.
-        kind: a pooling; `skip` for none.
+        kind: a pooling; `skip` for none, `skipblur` for a filter at each of the stage's own convolutions that stride.
         stride: the stage's downsampling factor.
         where: where its pool goes.
         projected: whether a stage that pools gets a projection shortcut in any case (semantics §2, `paper`).
@@ -75,11 +75,12 @@ def stage_site(
     stage = survey.stages[index]
     if pools is None:
         pools = stride > 1
-    pools = pools and kind != "skip"
+    entry = POOLINGS.find(kind)
+    pools = pools and not entry.keeps_strides
     own = 1 if pools else stride
     site = Site(stage.name, stride, stage.stride, stage.last.channels)
-    if own != stage.stride:
-        site = replace(site, restride=_restride(site, backbone, stage.strides, stage.candidates, own))
+    if own != stage.stride or (entry.filters and own > 1):
+        site = replace(site, restride=_restride(site, backbone, stage.strides, stage.candidates, own, kind))
         # Where the block has no convolution beside the strided one, an identity couldn't follow its stride.
         if stage.stride == 1 and stage.shortcuts:
             site = replace(site, shortcut=shortcut_of(stage, backbone))
@@ -131,9 +132,17 @@ def shortcut_of(stage: Stage, backbone: str) -> Shortcut:
     return Shortcut(stage.block, stage.shortcuts[0], (stage.entry.channels, stage.first.channels))
 
 
-def _restride(site: Site, backbone: str, own: Strides, candidates: tuple[str, ...], stride: int) -> Restride:
+def _restride(
+    site: Site, backbone: str, own: Strides, candidates: tuple[str, ...], stride: int, kind: str
+) -> Restride:
     """`stride` in place of the backbone's own: its first operations take it, later ones keep the resolution."""
+    filtered = kind if POOLINGS.find(kind).filters and stride > 1 else ""
     if own.fixed:
+        if filtered and stride == site.was:
+            raise InputError(
+                f"{backbone}: the stride of {site.name} is in {', '.join(own.fixed)}, which can't be carried out at "
+                f"stride 1 before {kind}; choose skip, which keeps it"
+            )
         raise InputError(
             f"{backbone}: the stride of {site.name} is in {', '.join(own.fixed)}, which can't be given another one; "
             f"keep it at {site.was}"
@@ -150,4 +159,4 @@ def _restride(site: Site, backbone: str, own: Strides, candidates: tuple[str, ..
     padding = {removable.get(node) for node in first}
     removes = tuple(node for node in removable if node not in first and node not in padding)
     rest = [node for node in (*own.first, *own.later) if node not in first and node not in removable]
-    return Restride((*((node, stride) for node in first), *((node, 1) for node in rest)), removes)
+    return Restride((*((node, stride) for node in first), *((node, 1) for node in rest)), removes, filtered)

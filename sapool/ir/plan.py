@@ -90,7 +90,7 @@ class Plan:
 
         Args:
             site: `stage1`, ..., or `prepool`, which takes the place of the stem's own downsampling.
-            kind: a pooling; `skip` for the backbone's own strided convolutions.
+            kind: a pooling; `skip` for the backbone's own strided convolutions, `skipblur` for these with a filter.
             stride: the site's downsampling factor; None for the one that it has.
             heads, patch, window: of the pooling's attention; None for the site's usual number.
 
@@ -122,7 +122,7 @@ class Plan:
         """
         old = next((found for found in self.sites if found.name == site), None)
         if old is None or old.pool is None:
-            return self.with_pool(site, "skip", stride=stride)
+            return self.with_pool(site, "skip" if old is None else old.kind, stride=stride)
         attention = old.attention
         numbers = {} if attention is None else {"heads": attention.heads, "patch": attention.patch}
         window = attention is None or attention.window
@@ -149,7 +149,7 @@ def table(plan: Plan) -> list[tuple[str, ...]]:
 
 def _row(site: Site) -> tuple[str, ...]:
     size = "x".join(map(str, site.map)) if site.map else ""
-    kind = site.pool.kind if site.pool else ""
+    kind = site.kind if site.kind != "skip" else ""
     start = (site.name, site.action, str(site.stride), kind, str(site.channels), size)
     numbers = site.attention
     if numbers is None:

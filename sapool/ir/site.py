@@ -15,12 +15,15 @@ class Restride:
     Attributes:
         strides: nodes of the backbone whose stride is set, each with its new one.
         removes: nodes of the backbone that go; what they read takes their place.
+        filter: the pooling that filters where a stride is larger than 1, which is then carried out at stride 1 and
+            subsampled by the filter; "" for none.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     strides: tuple[tuple[str, int], ...] = ()
     removes: tuple[str, ...] = ()
+    filter: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,24 @@ class Site:
         return "keep" if self.restride is None else "stride"
 
     @property
+    def kind(self) -> str:
+        """The pooling that was asked for, as the catalogue has it; `skip` where the backbone's own strides stay."""
+        if self.pool is not None:
+            return self.pool.kind
+        return (self.restride.filter if self.restride is not None else "") or "skip"
+
+    @property
     def module(self) -> str:
-        """The path under which a pool of this site stands, `pools.<site>`."""
+        """The path under which what was put in for this site stands: its pool, or one filter or several."""
         return f"pools.{self.name}"
+
+    def filter_at(self, node: str) -> str:
+        """The path of the filter at one of the backbone's strided nodes, `pools.<site>.<node>`."""
+        return f"{self.module}.{node}"
+
+    def filter_node(self, node: str) -> str:
+        """The name of that filter's node in the graph."""
+        return self.filter_at(node).replace(".", "_")
 
     @property
     def node(self) -> str:

@@ -120,16 +120,30 @@ class _Check:
         left = [n for n in (*self.own.first, *self.own.later) if n not in seen and n not in restride.removes]
         if left:
             raise self._wrong("restride", f"nothing is said of {_words(left)}, which lowers the resolution too")
+        self._filter(restride.filter)
         given = [stride for _, stride in restride.strides]
         if self.site.pool is None and self.site.stride > 1 and self.site.stride not in given:
             raise self._wrong("restride.strides", f"no operation has the site's stride of {self.site.stride}")
+
+    def _filter(self, kind: str) -> None:
+        if not kind:
+            return
+        known = [name for name, entry in POOLINGS.items() if entry.filters]
+        if kind not in known:
+            expected = f"expected one of {', '.join(known)}, or an empty text for none, not '{kind}'."
+            raise self._wrong("restride.filter", expected + did_you_mean(kind, known))
+        if self.site.pool is not None or self.site.stride == 1:
+            why = "next to a pool" if self.site.pool is not None else "in a site of stride 1"
+            raise self._wrong("restride.filter", f"'{kind}' filters strided operations, and there are none {why}")
 
     def _pools(self, pool: Pool) -> None:
         if pool.kind not in POOLINGS:
             known = f"expected one of {', '.join(POOLINGS)}, not '{pool.kind}'."
             raise self._wrong("pool.kind", known + did_you_mean(pool.kind, POOLINGS))
-        if pool.kind == "skip":
-            raise self._wrong("pool.kind", "'skip' pools nothing: pool is null then, and restride gives the stride")
+        if POOLINGS[pool.kind].keeps_strides:
+            named = f", and restride.filter is '{pool.kind}'" if POOLINGS[pool.kind].filters else ""
+            problem = f"'{pool.kind}' pools nothing: pool is null then, and restride gives the stride{named}"
+            raise self._wrong("pool.kind", problem)
         places = self._places()
         found = [(place, readers) for place, readers in places if place.node == pool.anchor]
         if not found:

@@ -39,6 +39,10 @@ class Pooling(nn.Module):
         """The weight that each pixel of a map gets, (N, C, H, W), or None where pixels aren't weighted."""
         return None
 
+    def narrow(self, channels: int) -> None:
+        """Makes itself fit a map of fewer channels, where its own layers already do."""
+        self.channels = channels
+
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
 

@@ -27,8 +27,8 @@ class BlurPool(Pooling):
     The filter has t = 2s − 1 taps a side, (1, 2, 1)/4 for s = 2, and the map is mirrored around its border's rows and
     columns. (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
 
-    The map that is blurred is the one that any pooling takes, so a stage's convolutions have stride 1. With t = 1 it is
-    subsampling.
+    The map that is blurred is the one that any pooling takes, so a stage's convolutions have stride 1. `skipblur` is the
+    published form for them. With t = 1 it is subsampling.
 
     Args:
         channels: C.
@@ -48,6 +48,10 @@ class BlurPool(Pooling):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blurred(x, x.shape[-2] // self.stride, x.shape[-1] // self.stride)
+
+    def narrow(self, channels: int) -> None:
+        super().narrow(channels)
+        self.kernel = self.kernel[:channels]
 
     def blurred(self, x: Tensor, height: int, width: int) -> Tensor:
         """The first height × width of every s-th pixel of the filtered map."""
@@ -83,3 +87,25 @@ class MaxBlurPool(BlurPool):
     def forward(self, x: Tensor) -> Tensor:
         dense = F.max_pool2d(x, self.stride, 1)
         return self.blurred(dense, x.shape[-2] // self.stride, x.shape[-1] // self.stride)
+
+
+@register_pooling(
+    "skipblur",
+    summary="the backbone's own strided convolutions at stride 1, each subsampled by a binomial filter",
+    use="a network whose strided convolutions should alias less stays the published one, pretrained weights included",
+    keeps_strides=True,
+    source=_SOURCE,
+    rank=6,
+)
+class SkipBlurPool(BlurPool):
+    """`skipblur`: what strides in the backbone is carried out at stride 1, and `blur` with its stride subsamples.
+
+    As published, the filter comes behind the activation that follows a convolution and its batch norm: in front of it,
+    convolution and filter would be one convolution of a blurred map. Where no activation follows a 1×1 convolution, as
+    on a shortcut, the two commute, and the filter stands in front, where the map is smaller. A max pooling keeps its
+    window; the filter takes the place of an average pooling, which is one itself. (N, C, H, W) to (N, C, ⌈H/s⌉, ⌈W/s⌉),
+    the size that the strided operation makes of it. A stem is rewritten where a prepool says so.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blurred(x, -(-x.shape[-2] // self.stride), -(-x.shape[-1] // self.stride))
