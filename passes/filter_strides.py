@@ -24,8 +24,7 @@ from sapool.passes.record import Log
 from sapool.poolings import build
 
 _ACTIVATIONS = frozenset(
-    "relu relu6 leakyrelu prelu rrelu elu selu celu gelu silu mish hardtanh hardswish hardsigmoid sigmoid tanh "
-    "softplus softsign".split()
+    ["relu", "relu6", "leakyrelu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign"]
 )
 _OTHER_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
 
@@ -36,7 +35,7 @@ def filter_strides(module: fx.GraphModule, plan: Plan, log: Log) -> None:
     if not sites:
         return
     try:
-        (values,) = propagate(module, plan.options.image_size)
+        (values,) = propagate(module, plan.options.image_size)  # for the maps' channels
     except ShapeError as error:
         raise too_small(module, plan, error) from None
     for site in sites:
@@ -47,7 +46,8 @@ def filter_strides(module: fx.GraphModule, plan: Plan, log: Log) -> None:
                 continue
             source, readers, where = _place(module, node, own)
             made = build(site.kind, int(values[source.name].shape[1]), own.stride)
-            _put(module, site, node, source, readers, made, log.rule)
+            added = _put(module, site, node, source, readers, made, log.rule)
+            values[added.name] = values[source.name]
             log.rewrote(site.name, site.filter_at(node.name), where, f"{site.kind}, stride {own.stride}")
             if own.averages:
                 log.rewrote(site.name, _target(node), operation(module, node), "nothing")
@@ -124,13 +124,14 @@ def _put(
     readers: list[fx.Node],
     made: nn.Module,
     rule: str,
-) -> None:
+) -> fx.Node:
     path = site.filter_at(node.name)
     module.add_submodule(path, made)
     with module.graph.inserting_after(source):
         added = module.graph.create_node("call_module", path, (source,), name=site.filter_node(node.name))
     stamp(added, rule, site.name)
     source.replace_all_uses_with(added, delete_user_cb=lambda user: user is not added and user in readers)
+    return added
 
 
 def _target(node: fx.Node) -> str:

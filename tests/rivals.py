@@ -51,6 +51,14 @@ class Blur(_Strided):
         return torch.tensor([place if place < size else 2 * (size - 1) - place for place in places])
 
 
+class SkipBlur(Blur):
+    """`skipblur`: the same of a convolution's map, whose first and last row and column count as those of a stride do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (len(range(0, side, self.stride)) for side in x.shape[2:])
+        return self.blurred(x, rows, columns)
+
+
 class MaxBlur(Blur):
     """`maxblur`: the maximum of the s × s pixels from each on, blurred."""
 
@@ -193,6 +201,7 @@ class Cell(nn.Module):
 KINDS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "blur": Blur,
     "maxblur": MaxBlur,
+    "skipblur": SkipBlur,
     "softpool": Soft,
     "spd": SpaceToDepth,
     "hwd": Haar,

@@ -24,7 +24,11 @@ from tests.tiers import in_tiers
 
 SIZE, CLASSES = 64, 10
 
-EVERY_KIND = [*(f"resnet18-{kind}-1222" for kind in POOLINGS if kind not in RIVALS), "resnet18-rnnpool-1222"]
+EVERY_KIND = [
+    *(f"resnet18-{kind}-1222" for kind in POOLINGS if kind not in RIVALS),
+    "resnet18-rnnpool-1222",
+    "resnet18-skipblur-1222",
+]
 
 ARCHITECTURES = [
     *EVERY_KIND,

@@ -132,9 +132,7 @@ def shortcut_of(stage: Stage, backbone: str) -> Shortcut:
     return Shortcut(stage.block, stage.shortcuts[0], (stage.entry.channels, stage.first.channels))
 
 
-def _restride(
-    site: Site, backbone: str, own: Strides, candidates: tuple[str, ...], stride: int, kind: str
-) -> Restride:
+def _restride(site: Site, backbone: str, own: Strides, candidates: tuple[str, ...], stride: int, kind: str) -> Restride:
     """`stride` in place of the backbone's own: its first operations take it, later ones keep the resolution."""
     filtered = kind if POOLINGS.find(kind).filters and stride > 1 else ""
     if own.fixed:

@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 
 from sapool.model import CompiledModel
+from sapool.poolings import Pooling
 from sapool.poolings.dynamic import DynamicConv2d
 
 MARK = "1"
@@ -27,6 +28,9 @@ def surrogate(model: CompiledModel) -> fx.GraphModule:
             # A layer that has a parameter for each channel, and that no measure of importance looks at.
             mark = nn.PReLU(site.pool.channels)
             twin.set_submodule(site.module, nn.Sequential(nn.AvgPool2d(site.stride), mark))
+    for path, layer in list(twin.named_modules()):
+        if isinstance(layer, Pooling):  # a filter, which has no layers and rounds up
+            twin.set_submodule(path, nn.AvgPool2d(layer.stride, ceil_mode=True))
     for path, layer in list(twin.named_modules()):
         if isinstance(layer, DynamicConv2d):
             twin.set_submodule(path, _plain(layer))

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
+from sapool.analysis.shapes import image, on_meta
 from sapool.errors import WeightsError, first_line
 from sapool.ir.plan import Plan
 from sapool.ir.site import Site
@@ -45,6 +46,7 @@ def narrow(module: fx.GraphModule, plan: Plan, shapes: Shapes) -> tuple[Plan, Me
     for path, layer in module.named_modules():
         _resize(layer, f"{path}." if path else "", shapes)
     try:
+        _narrow_pools(module, plan)
         measured = measure(module, plan)
         narrower = _with_channels(plan, module, measured)
         verify(module, narrower, measured)
@@ -77,6 +79,34 @@ def _tell_convolution(layer: nn.Conv2d | DynamicConv2d) -> None:
     layer.out_channels, layer.in_channels = out, per_group * layer.groups
 
 
+def _narrow_pools(module: fx.GraphModule, plan: Plan) -> None:
+    """Makes pools and filters fit the maps that reach them: what isn't in a state dict has their channels too."""
+    found = _Pools(on_meta(module))  # type: ignore[arg-type]
+    with torch.no_grad():
+        found.run(image(module, plan.options.image_size))
+    for path, channels in found.channels.items():
+        pool = module.get_submodule(path)
+        assert isinstance(pool, Pooling)
+        pool.narrow(channels)
+
+
+class _Pools(fx.Interpreter):
+    """Runs a network whose convolutions are narrower already; notes and sets how many channels each pool has."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.extra_traceback = False
+        self.channels: dict[str, int] = {}
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls a module, a pool once it fits."""
+        pool = self.fetch_attr(str(target))
+        if isinstance(pool, Pooling):
+            self.channels[str(target)] = int(args[0].shape[1])
+            pool.narrow(self.channels[str(target)])
+        return super().call_module(target, args, kwargs)
+
+
 def _with_channels(plan: Plan, module: fx.GraphModule, measured: Measurement) -> Plan:
     """The plan with the channels that were measured."""
     nodes = {node.name: node for node in module.graph.nodes}
@@ -91,8 +121,6 @@ def _with_channels(plan: Plan, module: fx.GraphModule, measured: Measurement) ->
             continue
         pooled = int(measured.values[nodes[site.node].all_input_nodes[0].name].shape[1])
         pool: Any = module.get_submodule(site.module)
-        if isinstance(pool, Pooling):
-            pool.channels = pooled
         attention = site.pool.attention
         if attention is not None:
             attention = replace(attention, embedding=pool.attention.out_proj.in_features)

@@ -25,6 +25,7 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("resnet18-nlp_headfix2_nowin_reduced-1222", {}),
     ("resnet18_v2-mixp_reduced0211-1222", {}),
     ("resnet18-skip-2212", {}),
+    ("resnet18-skipblur-2212", {}),
     ("prepool-nlp-4-resnet18-lip-1222", {}),
     ("prepool-skip-2-resnet18-avgp-1222", {"dialect": "paper"}),
     ("resnet18-maxp-1222", {"dialect": "paper"}),

@@ -63,6 +63,9 @@ def test_numbers_of_one_pool() -> None:
         ("resnet18-nlp-1222", "stage1", "maxp", 2, [8, 16, 32, 64]),  # a stage that didn't downsample
         ("resnet18-nlp-1222", "stage2", "skip", 2, [4, 8, 16, 32]),  # the backbone's own convolutions again
         ("resnet18-nlp-1222", "stage1", "skip", 2, [8, 16, 32, 64]),  # which needs a projection shortcut
+        ("resnet18-nlp-1222", "stage2", "skipblur", 2, [4, 8, 16, 32]),  # these with a filter behind each
+        ("resnet18-nlp-1222", "stage1", "skipblur", 3, [12, 24, 48, 96]),
+        ("vgg11-maxp-22222", "stage2", "skipblur", 4, [2, 8, 16, 32, 64]),  # whose own pooling strides
         ("resnet18-skip-1222", "prepool", "avgp", 8, [8, 16, 32, 64]),  # in place of the stem's own pooling
         ("mobilenet-lip-1222121", "stage5", "nlp", 2, [2, 4, 8, 16, 32, 64, 64, 64]),  # in front of its stage
         ("vgg11-maxp-22222", "stage2", "lip", 4, [2, 8, 16, 32, 64]),
@@ -83,6 +86,30 @@ def test_an_edited_file_is_executed(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(data))
     assert executed(sapool.read_plan(file)).plan == executed(PLAN.with_pool("stage3", "lip", stride=1)).plan
+
+
+def test_stages_with_filters_in_an_edited_plan() -> None:
+    plan = PLAN.with_pool("stage3", "skipblur").with_stride("stage3", 4)
+    assert [site.kind for site in plan.sites] == ["skip", "skip", "nlp", "skipblur", "nlp"]
+    assert edits(plan)[:3] == (
+        "stage3.stride: 2 -> 4",
+        'stage3.restride.strides: [["layer3_0_conv1", 1], ["layer3_0_downsample_0", 1]] -> '
+        '[["layer3_0_conv1", 4], ["layer3_0_downsample_0", 4]]',
+        'stage3.restride.filter: "" -> "skipblur"',
+    )
+    model = executed(plan)
+    assert {name for name, _ in model.named_children()} >= {"pools"}
+    filters = [name for name, _ in model.get_submodule("pools.stage3").named_children()]
+    assert filters == ["layer3_0_conv1", "layer3_0_downsample_0"]
+    assert [feature.reduction for feature in model.feature_info] == [4, 8, 32, 64]
+    assert from_json(model.plan.to_json()) == model.plan
+
+
+def test_plans_that_were_written_before_there_were_filters() -> None:
+    data = json.loads(sapool.make_plan("resnet18-skip-2222").to_json())
+    for site in data["sites"]:
+        (site["restride"] or {}).pop("filter", None)
+    assert from_json(json.dumps(data)) == sapool.make_plan("resnet18-skip-2222")
 
 
 def test_a_plan_of_an_own_backbone() -> None:
@@ -128,6 +155,26 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str, str, str]] = {
     ),
     "skip as a pool": (
         lambda d: site_of(d, "stage3")["pool"].update(kind="skip"), "stage3", "pool.kind", "pool is null then",
+    ),
+    "skipblur as a pool": (
+        lambda d: site_of(d, "stage3")["pool"].update(kind="skipblur"), "stage3", "pool.kind",
+        "pool is null then, and restride gives the stride, and restride.filter is 'skipblur'",
+    ),
+    "a filter next to a pool": (
+        lambda d: site_of(d, "stage3")["restride"].update(filter="skipblur"), "stage3", "restride.filter",
+        "there are none next to a pool",
+    ),
+    "a filter where nothing strides": (
+        lambda d: site_of(d, "stage1").update(restride={"strides": [["layer1_0_conv1", 1]], "filter": "skipblur"}),
+        "stage1", "restride.filter", "there are none in a site of stride 1",
+    ),
+    "a filter that isn't one": (
+        lambda d: site_of(d, "stage3")["restride"].update(filter="skipblurr"), "stage3", "restride.filter",
+        "Did you mean 'skipblur'?",
+    ),
+    "a pool as a filter": (
+        lambda d: site_of(d, "stage3")["restride"].update(filter="blur"), "stage3", "restride.filter",
+        "expected one of skipblur, or an empty text for none, not 'blur'",
     ),
     "attention for a kind without": (
         lambda d: site_of(d, "stage3")["pool"].update(kind="lip"), "stage3", "pool.attention", "expected null",

@@ -64,7 +64,7 @@ def test_any_architecture(architecture: Architecture) -> None:
     assert [site.stride for site in model.plan.sites] == [stem, *architecture.strides]
     assert len(table(model.plan)) == len(names)
     for site in model.plan.sites:
-        assert hasattr(getattr(model, "pools", None), site.name) == (site.action == "pool")
+        assert hasattr(getattr(model, "pools", None), site.name) == (site.kind != "skip")
         if site.attention is not None:
             assert site.attention.embedding % site.attention.heads == 0 < site.attention.embedding
 
@@ -112,6 +112,7 @@ READ_BY_PEOPLE: dict[str, dict[str, Any]] = {
     "mobilenet-nlp_reduced_nowin_headfix2-1222121": {},
     "resnet18_v2-dfmixp_reduced4211-2122": {"dialect": "paper"},
     "prepool-skip-2-resnet18-skip-2212": {"image_size": 225},
+    "prepool-skipblur-2-resnet18-skipblur-2212": {"image_size": 225},
 }
 WITH_CODE = "prepool-nlp-4-resnet18-nlp-1222"
 

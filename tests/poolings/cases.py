@@ -15,7 +15,7 @@ from sapool.catalogue.poolings import POOLINGS
 from sapool.poolings.dynamic import DynamicConv2d
 
 SELF_ATTENTIVE = [kind.name for kind in POOLINGS.values() if kind.takes_modifiers]
-OTHERS = [kind.name for kind in POOLINGS.values() if not kind.takes_modifiers and kind.name != "skip"]
+OTHERS = [kind.name for kind in POOLINGS.values() if not kind.takes_modifiers and kind.target]
 RIVALS = [kind.name for kind in POOLINGS.values() if kind.target.startswith("sapool.poolings.rivals.")]
 """Those of others, which whole networks are tried with in `test_rivals`, on a small one."""
 

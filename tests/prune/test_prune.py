@@ -108,7 +108,16 @@ def test_nothing_is_pruned_where_nothing_has_to_go() -> None:
     assert again.plan == model.plan
 
 
-@pytest.mark.parametrize("text", ["resnet18-lip-1222", "mobilenet-avgp-1222121", "dyresnet18_v2-maxp-1222"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "resnet18-lip-1222",
+        "mobilenet-avgp-1222121",
+        "dyresnet18_v2-maxp-1222",
+        "resnet18-blur-1222",
+        "resnet18-skipblur-2222",
+    ],
+)
 def test_channels_that_carry_nothing_go_first_and_change_nothing(text: str) -> None:
     """Batch norms whose scale and shift are 0 for some channels make them 0; the network without them is the same."""
     model = made(text)
