@@ -26,24 +26,26 @@ TARGET = (1, 2)  # the output pixel whose inputs are drawn
 
 HEAD = """# The poolings
 
-Every pooling of the language maps (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋). This page is made of the catalogue, of the
-classes' docstrings and of the cost model (`make pages`); `sapoolc list poolings` has the same names, and those that
-packages bring. In the formulas A is average pooling with side and stride s, σ the sigmoid, BN batch normalisation, C
-the channels, p a patch's side, d a token's channels.
+Every pooling of the language maps (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋), save `skip` and `skipblur`. This page is made
+of the catalogue, of the classes' docstrings and of the cost model (`make pages`); `sapoolc list poolings` has the same
+names, and those that packages bring. In the formulas A is average pooling with side and stride s, σ the sigmoid, BN
+batch normalisation, C the channels, p a patch's side, d a token's channels.
 
 `blur` to `rnnpool` are those of others, to compare with. A `.tflite` can't hold `flc`, `aps` and `lps`, and says so
 before it is written; ONNX and exported programs hold all of them. DiffStride (Riad et al., ICLR 2022), whose stride
 is learned, isn't one of the language: a stride here is a digit that is planned and verified before anything is
-trained, and DiffStride's maps have whatever size training gives them. `blur` filters a stage's output, as every
-pooling does, and `maxblur` is the published form for max pooling. The published form for strided convolutions keeps the
-convolution at stride 1 and blurs right behind it, on the shortcut too; it isn't in the language yet, because a site has
-one pool, on one value, whose map is rounded down, where a strided block has one such convolution on each of its ways,
-and each rounds up.
+trained, and DiffStride's maps have whatever size training gives them.
+
+`blur` filters a stage's output, as every pooling does, and `maxblur` is the published form for max pooling. `skipblur`
+is the published form for strided operations: as with `skip`, the stage's own convolutions downsample, on its shortcut
+too, and each has a filter. So a site has one pool or several filters (`pools.stage2.layer2_0_conv1`), and a filter's
+map is rounded up, ⌈H/s⌉, as a strided convolution rounds, which is why the ways through a block still fit together.
 
 ## Side by side
 
 What one pool costs where stage 2 of ResNet-18 downsamples (128 channels, 56×56 to 28×28), and the peak activation
-memory of `resnet18-<pooling>-1222` at 224×224 in int8, as it stands and streamed.
+memory of `resnet18-<pooling>-1222` at 224×224 in int8, as it stands and streamed. Of `skipblur` it is both filters of
+the stage.
 
 """
 
@@ -130,7 +132,7 @@ def influence(kind: str, patch: int = 1) -> np.ndarray:
 
 def draw(path: Path) -> None:
     """Draws a map for each kind that isn't an ablation."""
-    kinds = [(entry.name, 1) for entry in KINDS if entry.target]
+    kinds = [(entry.name, 1) for entry in KINDS if entry.target and not entry.filters]  # a filter looks like `blur`
     kinds.insert([name for name, _ in kinds].index("nlp") + 1, ("nlp", 2))
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     axes = figure.subplots(3, -(-len(kinds) // 3))

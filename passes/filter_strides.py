@@ -1,7 +1,7 @@
 """Filters at strides: what strides in the backbone is carried out at stride 1, and a filter subsamples its result.
 
-Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019: ReLU∘Conv with stride s becomes
-BlurPool_s∘ReLU∘Conv with stride 1, MaxPool_s becomes BlurPool_s∘MaxPool with stride 1, and AvgPool_s becomes BlurPool_s.
+Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019: what strides by s becomes the same at stride 1
+and then a filter that strides by s, ReLU∘Conv and MaxPool alike. AvgPool, which is a filter itself, becomes that one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from sapool.passes.record import Log
 from sapool.poolings import build
 
 _ACTIVATIONS = frozenset(
-    ["relu", "relu6", "leakyrelu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign"]
+    (
+        *("relu", "relu6", "leakyrelu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish"),
+        *("hardtanh", "hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign"),
+    )
 )
 _OTHER_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
 

@@ -52,7 +52,7 @@ class Blur(_Strided):
 
 
 class SkipBlur(Blur):
-    """`skipblur`: the same of a convolution's map, whose first and last row and column count as those of a stride do."""
+    """`skipblur`: the same, of as many pixels as every s-th is, from the first on."""
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = (len(range(0, side, self.stride)) for side in x.shape[2:])

@@ -122,7 +122,7 @@ def test_what_holds_is_verified() -> None:
     driver(restride, strides_are_set)
     driver(filter_strides, filters_stand)
     module.stage2.conv1.stride = (2, 2)
-    with pytest.raises(PlanError, match="stage2.restride.filter: stage2_conv1 still has stride 2"):
+    with pytest.raises(PlanError, match=r"stage2\.restride\.filter: stage2_conv1 still has stride 2"):
         filters_stand(module, driver.plan)
     module.stage2.conv1.stride = (3, 3)
     with pytest.raises(PlanError, match="stage2_conv1 has stride 3, not 2"):

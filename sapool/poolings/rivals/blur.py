@@ -27,8 +27,8 @@ class BlurPool(Pooling):
     The filter has t = 2s − 1 taps a side, (1, 2, 1)/4 for s = 2, and the map is mirrored around its border's rows and
     columns. (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋).
 
-    The map that is blurred is the one that any pooling takes, so a stage's convolutions have stride 1. `skipblur` is the
-    published form for them. With t = 1 it is subsampling.
+    The map that is blurred is the one that any pooling takes, so a stage's convolutions have stride 1; `skipblur` is
+    the published form for those. With t = 1 it is subsampling.
 
     Args:
         channels: C.
