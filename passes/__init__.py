@@ -9,7 +9,6 @@ from torch import fx
 from sapool.ir.plan import Plan
 from sapool.passes.adapt_input import adapt_input, has_channels
 from sapool.passes.adopt_dialect import adopt_dialect
-from sapool.passes.cancel_attention import cancel_attention
 from sapool.passes.clean_up import clean_up
 from sapool.passes.driver import Driver, Watcher
 from sapool.passes.export.attention import split_attention
@@ -17,7 +16,8 @@ from sapool.passes.export.dynamic import mix_outputs
 from sapool.passes.export.gaussian import square_deviations
 from sapool.passes.export.importance import approximate_exponential
 from sapool.passes.filter_strides import filter_strides, filters_stand
-from sapool.passes.fold_norms import fold_norms
+from sapool.passes.inference.cancel_attention import cancel_attention
+from sapool.passes.inference.fold_norms import fold_norms
 from sapool.passes.insert_pools import insert_pools, insert_prepool, prepool_stands, stages_pool
 from sapool.passes.make_dynamic import convolutions_are_dynamic, make_dynamic
 from sapool.passes.record import Log

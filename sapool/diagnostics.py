@@ -13,7 +13,7 @@ from sapool.ir.architecture import Architecture, PoolingSpec
 from sapool.ir.plan import Plan
 from sapool.ir.site import Site
 from sapool.model import CompiledModel
-from sapool.passes.cancel_attention import cancelled
+from sapool.passes.inference.cancel_attention import cancelled
 from sapool.schedule.streaming import Streaming
 
 

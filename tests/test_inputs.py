@@ -17,7 +17,7 @@ from sapool.cost.lifetimes import Lifetimes
 from sapool.cost.memory import Assumptions, analyse
 from sapool.cost.unroll import unroll
 from sapool.errors import InputError
-from sapool.passes.fold_norms import fold_norms
+from sapool.passes.inference.fold_norms import fold_norms
 from sapool.passes.record import Log
 from sapool.planning import survey
 from tests.classify.support import train

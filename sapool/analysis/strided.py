@@ -57,7 +57,7 @@ class Strided:
     averages: bool = False
 
 
-def strided(module: nn.Module, node: fx.Node) -> Strided | None:
+def strided(module: fx.GraphModule, node: fx.Node) -> Strided | None:
     """What a node is, if it has a stride that can be changed."""
     settings = _settings(module, node)
     if settings is None:

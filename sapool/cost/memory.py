@@ -25,7 +25,7 @@ from sapool.cost.unroll import unroll
 from sapool.errors import InputError
 from sapool.ir.plan import Plan
 from sapool.model import CompiledModel
-from sapool.passes.fold_norms import fold_norms
+from sapool.passes.inference.fold_norms import fold_norms
 from sapool.passes.record import Log
 
 __all__ = [

@@ -18,7 +18,7 @@ from sapool.cost.budget import parse_size
 from sapool.cost.lifetimes import Lifetimes
 from sapool.cost.memory import Memory, activation_memory, analyse
 from sapool.cost.unroll import unroll
-from sapool.passes.fold_norms import fold_norms
+from sapool.passes.inference.fold_norms import fold_norms
 from sapool.passes.record import Log
 from tests.cost.execution import Execution, InArena
 

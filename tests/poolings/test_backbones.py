@@ -17,7 +17,7 @@ from sapool.cost.assumptions import Assumptions
 from sapool.cost.lifetimes import Lifetimes
 from sapool.cost.memory import analyse
 from sapool.cost.unroll import unroll
-from sapool.passes.fold_norms import fold_norms
+from sapool.passes.inference.fold_norms import fold_norms
 from sapool.passes.record import Log
 from sapool.poolings import Pooling
 from tests.cost.execution import Execution

@@ -13,7 +13,7 @@ from sapool.analysis.trace import trace
 from sapool.catalogue.backbones import BACKBONES
 from sapool.catalogue.builders import build
 from sapool.cost.unroll import unroll
-from sapool.passes.fold_norms import fold_norms
+from sapool.passes.inference.fold_norms import fold_norms
 from sapool.passes.record import Log
 from sapool.schedule.execution import Execution, tensors_of
 from sapool.schedule.schedule import Schedule

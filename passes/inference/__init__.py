@@ -1,0 +1,1 @@
+"""Rewrites for inference: what training needs and an evaluated network does not."""
