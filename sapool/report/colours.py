@@ -11,6 +11,7 @@ _OURS: Mapping[str, str] = MappingProxyType(
         "insert_pools": "#56b4e9",
         "insert_prepool": "#8fd3ff",
         "restride": "#f0b429",
+        "filter_strides": "#f7d58c",
         "make_dynamic": "#e5a0c8",
         "adapt_input": "#4fc3a1",
         "adopt_dialect": "#ff9e6d",

@@ -39,10 +39,10 @@ OPERATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Strided]] = {
     "one that keeps the channels": (nn.Conv2d(3, 3, 3, 2, 1), Strided("conv", 2, 3, 1, False)),
     "one that pads as it needs": (nn.Conv2d(3, 4, 3, 1, "same"), Strided("conv", 1, 3, None, False)),
     "a max-pool": (nn.MaxPool2d(3, 2, 1), Strided("pool", 2, 3, 1, False)),
-    "a pool whose stride is its kernel": (nn.AvgPool2d(2), Strided("pool", 2, 2, 0, False)),
+    "a pool whose stride is its kernel": (nn.AvgPool2d(2), Strided("pool", 2, 2, 0, False, averages=True)),
     "conv2d": (lambda x: F.conv2d(x, WEIGHT, None, 2, 1), Strided("conv", 2, None, 1, False)),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2), Strided("pool", 2, 2, 0, False)),
-    "avg_pool2d": (lambda x: F.avg_pool2d(x, 3, stride=2, padding=1), Strided("pool", 2, 3, 1, False)),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, 3, stride=2, padding=1), Strided("pool", 2, 3, 1, False, averages=True)),
 }
 
 
