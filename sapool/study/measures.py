@@ -56,6 +56,15 @@ def read_measures(run: Path) -> dict[str, float]:
         raise InputError(f"{file} is damaged; `sapoolc evaluate` the run again") from None
 
 
+def are_measured(run: Path, shifts: int | None, corruptions: Sequence[str]) -> bool:
+    """Whether what is asked for was measured of a run already: crops moved so far, and each of these corruptions."""
+    try:
+        found: dict[str, Any] = read_json(run / "steadiness.json")
+        return shifts in (None, found["shifts"]) and set(corruptions) <= set(found["corruptions"])
+    except (OSError, ValueError, TypeError, LookupError, InputError):
+        return False
+
+
 def spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     """Each measure over the runs of a combination that have it."""
     found = {name: [run[name] for run in runs if name in run] for name in MEASURES}

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from statistics import fmean, stdev
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from sapool.study.sweep.definition import read_study
 from sapool.study.sweep.folder import begin, open_study
 from sapool.study.sweep.points import planned_runs
 from sapool.study.table import study_table
+from tests.commands import sapoolc
 
 STUDY = """
 recipe = "digits"
@@ -58,6 +60,46 @@ def test_measures_are_averaged_over_seeds_and_shown_beside_the_scores(folder):
     assert lines[0]["uniformity_mean"] == ""
     assert float(lines[1]["uniformity_mean"]) == pytest.approx(0.35)
     assert json.loads(json.dumps(table.as_data()))["rows"][1]["measures"]["uniformity"]["n"] == 2
+
+
+def test_a_whole_study_is_measured_where_it_isnt_yet(folder, monkeypatch):
+    asked = []
+
+    class Opened:
+        def __init__(self, path):
+            self.path = path
+
+        def steadiness(self, *, shifts, corruptions):
+            asked.append((self.path.name, shifts, len(corruptions)))
+            found = {"shifts": shifts, "shift_consistency": 0.5, "corruptions": {name: {} for name in corruptions}}
+            save_json({**found, "corrupted_top1": 0.4, "calibration_error": 0.1, "uniformity": {}},
+                      self.path / "steadiness.json")  # fmt: skip
+            return SimpleNamespace(top1=0.8)
+
+    monkeypatch.setattr("sapool.tasks.open_run", Opened)
+    study = open_study(folder)
+    (study.folder(study.runs[0].name) / "summary.json").unlink()  # it goes on
+    finished = [run.name for run in study.runs[1:]]
+    out, _ = sapoolc("evaluate", folder, "--shifts", 4)
+    assert asked == [(name, 4, 0) for name in finished]
+    assert f"3 of 3: {finished[-1]}, top1 0.8000" in out
+    assert "same class when moved" in out
+    sapoolc("evaluate", folder, "--shifts", 4)
+    assert len(asked) == 3
+    (study.folder(finished[1]) / "steadiness.json").unlink()
+    sapoolc("evaluate", folder, "--shifts", 4)
+    assert asked[3:] == [(finished[1], 4, 0)]
+    out, _ = sapoolc("evaluate", folder, "--shifts", 4, "--corruptions", "noise,blur", "--json")
+    assert asked[4:] == [(name, 4, 2) for name in finished]
+    assert json.loads(out)["rows"][1]["measures"]["corrupted_top1"]["n"] == 2
+    sapoolc("evaluate", folder, "--corruptions", "noise")  # part of what is there
+    assert len(asked) == 7
+    _, said = sapoolc("evaluate", folder, code=2)
+    assert "is a study, and each of its runs was evaluated when it ended" in said
+    for name in finished:
+        (study.folder(name) / "summary.json").unlink()
+    _, said = sapoolc("evaluate", folder, "--shifts", code=2)
+    assert "no run of this study is finished yet" in said
 
 
 def test_without_measures_there_is_one_table(folder):

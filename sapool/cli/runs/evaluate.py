@@ -17,7 +17,9 @@ _OF_DATA = ("weights", "root", "image_size", "in_chans", "dialect")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run", metavar="RUN|TEXT|FILE", help="the run's folder; or with --data an architecture, or a model (.pt)"
+        "run",
+        metavar="RUN|STUDY|TEXT|FILE",
+        help="the run's folder, or a study's for each of its runs; or with --data an architecture, or a model (.pt)",
     )
     given = parser.add_argument_group("weights from elsewhere, on a data set")
     given.add_argument("--data", metavar="NAME", help="the data set, for instance stl10")
@@ -57,6 +59,10 @@ def run(options: argparse.Namespace) -> int:
     only = [name for name in _OF_DATA if getattr(options, name) is not None]
     if only:
         raise InputError(f"--{only[0].replace('_', '-')} goes with --data: a run has its own weights and data")
+    from sapool.study.sweep.folder import is_study
+
+    if is_study(options.run):
+        return _study(options)
     from sapool.tasks import open_run
 
     opened = open_run(options.run)
@@ -78,11 +84,48 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _study(options: argparse.Namespace) -> int:
+    """Measures every finished run of a study that wasn't measured so yet, and shows the study's table."""
+    from sapool.cli.console import console, show_report
+    from sapool.study.measures import are_measured
+    from sapool.study.sweep.folder import open_study
+    from sapool.study.table import study_table
+    from sapool.tasks import open_run
+
+    if options.shifts is None and options.corruptions is None:
+        raise InputError(
+            f"{options.run} is a study, and each of its runs was evaluated when it ended: say what else is to be "
+            "measured, --shifts or --corruptions, or name a run of it"
+        )
+    study = open_study(options.run)
+    finished = [study.folder(run.name) for run in study.wanted if study.finished(run.name)]
+    if not finished:
+        raise InputError(f"{options.run}: no run of this study is finished yet, so there is nothing to measure")
+    left = [path for path in finished if not are_measured(path, options.shifts, _corruptions(options))]
+    for place, path in enumerate(left, start=1):
+        opened = open_run(path)
+        if not hasattr(opened, "steadiness"):
+            raise InputError(f"{options.run} is a study of detectors; --shifts and --corruptions are of classifiers")
+        measured = _steadiness(options, opened)
+        if not options.json:
+            console().print(f"{place} of {len(left)}: {path.name}, top1 {measured.top1:.4f}", markup=False)
+    table = study_table(options.run)
+    if options.json:
+        print(json.dumps(table.as_data(), indent=2))
+    else:
+        show_report(console(), table.report())
+    return 0
+
+
 def _steadiness(options: argparse.Namespace, opened: Any) -> Any:
+    return opened.steadiness(shifts=options.shifts, corruptions=_corruptions(options))
+
+
+def _corruptions(options: argparse.Namespace) -> list[str]:
     from sapool.classify.steadiness import CORRUPTIONS
 
     names = [] if options.corruptions is None else options.corruptions.split(",")
-    return opened.steadiness(shifts=options.shifts, corruptions=list(CORRUPTIONS) if names == ["all"] else names)
+    return list(CORRUPTIONS) if names == ["all"] else names
 
 
 def _measure(options: argparse.Namespace) -> int:
