@@ -21,7 +21,7 @@ from sapool.study.values import for_latex, for_spreadsheet, number, whole_number
 COSTS = ("parameters", "macs", "arena_bytes")
 _SCORES = ("test_accuracy", "bbox_mAP")
 _METRICS = ("test_accuracy", "test_loss", "val_accuracy", "selected_on_test_accuracy", "best_epoch")
-State = Literal["done", "failed", "refused", "unfinished"]
+State = Literal["done", "pruned", "failed", "refused", "unfinished"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class StudyRun:
         metrics: what it reached, of a run that is done.
         costs: `parameters`, `macs`, `arena_bytes`, `peak_bytes` of its network for one image, where it has them.
         sentence: why it failed or was refused.
+        pruned: after how many epochs a search stopped it; None where it didn't.
     """
 
     name: str
@@ -43,6 +44,7 @@ class StudyRun:
     metrics: dict[str, float]
     costs: dict[str, int]
     sentence: str = ""
+    pruned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Row:
         costs: of its network.
         front: whether no other combination scores as high for no more of some cost, by the cost's name.
         below_best: how far it is below the best combination; None for that one itself, and without runs.
+        pruned: after how many epochs a search stopped it; None where it didn't.
         measures: what `sapoolc evaluate` measured of its runs, by the names of `MEASURES`.
     """
 
@@ -66,6 +69,7 @@ class Row:
     costs: dict[str, int]
     front: dict[str, bool]
     below_best: Difference | None
+    pruned: int | None = None
     measures: dict[str, Spread] = field(default_factory=dict)
 
 
@@ -88,7 +92,8 @@ class StudyTable(Result):
     rows: tuple[Row, ...]
 
     def report(self) -> tuple[Table | str, ...]:
-        states = {state: sum(run.state == state for run in self.runs) for state in ("failed", "refused", "unfinished")}
+        known: tuple[State, ...] = ("pruned", "failed", "refused", "unfinished")
+        states = {state: sum(run.state == state for run in self.runs) for state in known}
         notes = [f"{state}: {count} of {len(self.runs)} runs" for state, count in states.items() if count]
         failed = tuple(f"{run.name} failed: {run.sentence}" for run in self.runs if run.state == "failed")
         said = (
@@ -126,7 +131,8 @@ class StudyTable(Result):
 
     def _cells(self, row: Row) -> tuple[str, ...]:
         axes = tuple(_shown(row.axes[name]) for name in self.axes)
-        score = "-" if row.mean is None else f"{row.mean:.4f}" + ("" if row.std is None else f"±{row.std:.4f}")
+        none = "-" if row.pruned is None else f"pruned at {row.pruned}"
+        score = none if row.mean is None else f"{row.mean:.4f}" + ("" if row.std is None else f"±{row.std:.4f}")
         marks = "".join(mark for mark, name in zip("PMA", COSTS, strict=True) if row.front.get(name))
         costs = (_scaled(row.costs.get(name)) for name in COSTS)
         return (*axes, str(row.n), score, _below(row.below_best), *costs, marks)
@@ -230,6 +236,7 @@ def _rows(runs: Sequence[StudyRun], score: str) -> tuple[Row, ...]:
                 costs=costs[key],
                 front=front,
                 below_best=paired(by_seed[best], by_seed[key]) if best is not None and scores and key != best else None,
+                pruned=max((run.pruned for run in group if run.pruned is not None), default=None),
                 measures=spreads([run.metrics for run in group]),
             )
         )
@@ -246,6 +253,8 @@ def _read(study: StudyFolder, run: RunOfStudy) -> StudyRun:
         return StudyRun(run.name, run.axes, run.seed, "refused", {}, {}, run.refused)
     if sentence := study.failure(run.name):
         return StudyRun(run.name, run.axes, run.seed, "failed", {}, {}, sentence)
+    if (epochs := study.pruned(run.name)) is not None:
+        return StudyRun(run.name, run.axes, run.seed, "pruned", {}, {}, pruned=epochs)
     file = study.folder(run.name) / "summary.json"
     try:
         summary = read_json(file)

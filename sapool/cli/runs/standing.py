@@ -57,7 +57,7 @@ class LiveStanding:
         for name, state in standing.states.items():
             if state != self._told.get(name, "waiting"):
                 left = standing.count("waiting", "running", "elsewhere")
-                told = f"; {left} left" if state in ("done", "failed") else ""
+                told = f"; {left} left" if state in ("done", "pruned", "failed") else ""
                 self.out.print(f"{state}: {name}{told}", markup=False)
             self._told[name] = state
 
@@ -75,7 +75,7 @@ class LiveStanding:
         left = "" if standing.remaining is None else f", about {clock(standing.remaining)} left"
         counts = ", ".join(
             f"{standing.count(state)} {state}"
-            for state in ("done", "failed", "running", "elsewhere", "waiting")
+            for state in ("done", "pruned", "failed", "running", "elsewhere", "waiting")
             if standing.count(state)
         )
         grid.add_row(Text(f"{counts}{left}", style="bold"), Text(""), Text(""))

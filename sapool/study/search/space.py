@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -37,6 +37,7 @@ class Space(Section):
     image_sizes: tuple[ImageSize, ...] = Field((224,), description="sides in pixels")
     num_classes: int = Field(1000, ge=1, description="outputs of the classifier")
     in_chans: int = Field(3, ge=1, description="channels of the images")
+    dialect: Literal["torchvision", "paper"] = Field("torchvision", description="paper for the published networks")
 
     @field_validator("backbones", "pools", "strides", "prepools", "image_sizes")
     @classmethod

@@ -33,6 +33,7 @@ class RunContent(BaseModel):
     seed: Whole
     recipe: str
     refused: str
+    constraints: dict[str, Whole] = {}
 
 
 class StudyContent(BaseModel):

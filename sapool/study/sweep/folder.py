@@ -5,7 +5,7 @@
     runs/NAME       the runs, ordinary ones
     failures/NAME   the sentence of a run that failed
     logs/NAME       what a run's process printed
-    leases/NAME     a lock of the system's, had by the process that trains the run
+    leases/NAME     a lock of the system's, had by the process that trains the run; .done when it is over
     journal.log     Optuna's storage, unless the study names another
 
 Several machines share a study by sharing this folder.
@@ -18,7 +18,7 @@ import json
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ from sapool.weights.atomic import write_text
 
 FORMAT = "sapool-study-1"
 STUDY, JOURNAL = "study.json", "journal.log"
-_OURS = frozenset((STUDY, JOURNAL, ".lock", "recipes", "runs", "failures", "logs", "leases"))
+WINNER = ("winner.plan.json", "winner.toml")
+"""What a search ends with."""
+_FOLDERS = ("recipes", "runs", "failures", "logs", "leases")
+_OURS = frozenset((STUDY, JOURNAL, ".lock", *_FOLDERS, *WINNER))
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class RunOfStudy:
 
     Attributes:
         name: of its folder.
-        axes: a value of each; lists for sizes.
-        seed: it is trained with.
+        axes, seed: a value of each; lists for sizes. What it is trained with.
         recipe: digest of its recipe; "" where it was refused.
         refused: why; "" where it wasn't.
+        constraints: of a search, by the name of a limit, by how much its network's needs are above it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class RunOfStudy:
     seed: int
     recipe: str = ""
     refused: str = ""
+    constraints: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,15 +140,26 @@ class StudyFolder:
 
     def over(self, name: str) -> bool:
         """Whether nothing is left to do of a run."""
-        return (self.path / "leases" / f"{name}.done").is_file() or self._failure(name).is_file()
+        return self._done(name).is_file() or self._failure(name).is_file()
 
-    def settle(self, name: str) -> None:
-        """Says that a run is over, and that the storage knows."""
-        (self.path / "leases" / f"{name}.done").touch()
+    def settle(self, name: str, pruned: int | None = None) -> None:
+        """Says that a run is over, and that the storage knows; of a run that a search stopped, after which epoch."""
+        write_text(self._done(name), "" if pruned is None else str(pruned))
+
+    def pruned(self, name: str) -> int | None:
+        """After how many epochs a search stopped a run; None where it didn't."""
+        try:
+            text = self._done(name).read_text(encoding="utf-8", errors="replace")[:9]
+        except OSError:
+            return None
+        return int(text) if text.isdecimal() else None
 
     def lease(self, name: str) -> Lease:
         """The right to train a run."""
         return Lease(self.path / "leases" / f"{name}.lock")
+
+    def _done(self, name: str) -> Path:
+        return self.path / "leases" / f"{name}.done"
 
     def _failure(self, name: str) -> Path:
         return self.path / "failures" / f"{name}.json"
@@ -156,8 +171,7 @@ def begin(
     """Makes a study's folder, or finds the same study there, which goes on.
 
     Args:
-        path: the folder.
-        title, storage, threads, pruning: as the study has them.
+        path, title, storage, threads, pruning: as the study has them.
         runs: all that it asks for, checked.
 
     Raises:
@@ -171,6 +185,7 @@ def begin(
             run.seed,
             hashlib.sha256(texts[run.name].encode()).hexdigest() if run.name in texts else "",
             run.refused,
+            dict(run.constraints),
         )
         for run in runs
     )
@@ -182,7 +197,7 @@ def begin(
         with _alone(path):
             if (path / STUDY).is_file():  # somebody was quicker
                 return _same(open_study(path), rows, storage, pruning)
-            for name in ("recipes", "runs", "failures", "logs", "leases"):
+            for name in _FOLDERS:
                 (path / name).mkdir(exist_ok=True)
             for name, text in texts.items():
                 write_text(path / "recipes" / f"{name}.toml", with_digest(text))
@@ -242,8 +257,11 @@ def open_study(path: str | Path) -> StudyFolder:
 
 
 def digest_of(runs: Sequence[RunOfStudy], pruning: dict[str, int] | None) -> str:
-    """Of what is asked for: names, axes, seeds, recipes, what was refused, how training is spent."""
-    rows = [[run.name, run.axes, run.seed, run.recipe, bool(run.refused)] for run in runs]
+    """Of what is asked for: names, axes, seeds, recipes, what was refused, constraints, how training is spent."""
+    rows = [
+        [run.name, run.axes, run.seed, run.recipe, bool(run.refused), *([run.constraints] if run.constraints else ())]
+        for run in runs
+    ]
     return hashlib.sha256(json.dumps([rows, pruning], sort_keys=True).encode()).hexdigest()
 
 

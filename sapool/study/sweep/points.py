@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class Planned:
         seed: it is trained with.
         recipe: with every setting; None where it was refused.
         refused: why, in a sentence; "" where it wasn't.
+        constraints: of a search, by the name of a limit, by how much its network's needs are above it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Planned:
     seed: int
     recipe: AnyRecipe | None = None
     refused: str = ""
+    constraints: Mapping[str, int] = field(default_factory=dict)
 
     def refuse(self, reason: str) -> Planned:
         """The same, refused."""

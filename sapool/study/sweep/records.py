@@ -17,7 +17,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sapool.errors import RecipeError, brief, first_line, named
 from sapool.study.sweep.folder import JOURNAL, RunOfStudy, StudyFolder, is_study, open_study
@@ -79,7 +79,8 @@ class Records:
     """
 
     def __init__(self, study: StudyFolder, pruner: optuna.pruners.BasePruner | None = None) -> None:
-        self.study, self.pruner = study, pruner or optuna.pruners.NopPruner()
+        self.study, self.searching = study, pruner is not None
+        self.pruner = pruner or optuna.pruners.NopPruner()
         self.storage = _opened(study.storage or str(study.path / JOURNAL))
         with quiet(), _readable(study.storage or str(study.path / JOURNAL)):
             self._study = optuna.create_study(
@@ -98,7 +99,8 @@ class Records:
     def begin(self, run: RunOfStudy) -> Trial | None:
         """A trial of a run, or None where one was told its end. Nobody else may be training the run.
 
-        Trials that processes left behind which ended without a word are told to have failed.
+        Trials that processes left behind which ended without a word are told to have failed; of a search, which
+        compares what was told of them, they go on.
         """
         wanted = _parameters(run)
         with quiet():
@@ -107,15 +109,43 @@ class Records:
                     continue
                 if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
                     return None
+                if trial.state == TrialState.RUNNING and self.searching:
+                    return self._named(Trial(self._study, trial._trial_id), run)
                 if trial.state == TrialState.RUNNING:
                     self._study.tell(trial.number, state=TrialState.FAIL)
             fixed = optuna.samplers.PartialFixedSampler(wanted, optuna.samplers.RandomSampler(seed=0))
             asking = optuna.load_study(
                 study_name=self.study.title, storage=self.storage, sampler=fixed, pruner=self.pruner
             )
-            asked = asking.ask(self._space)
-            asked.set_user_attr("run", run.name)
-            return asked
+            return self._named(asking.ask(self._space), run)
+
+    def _named(self, trial: Trial, run: RunOfStudy) -> Trial:
+        """The same, which knows its run and what that needs beyond what is allowed."""
+        trial.set_user_attr("run", run.name)
+        for name in run.constraints.keys() - self._frozen(trial).constraints:
+            trial.set_constraint(name, run.constraints[name])
+        return trial
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        return next(one for one in self._study.get_trials(deepcopy=False) if one.number == trial.number)
+
+    def told(self, trial: Trial) -> list[int]:
+        """The epochs that were told of a run, in order."""
+        return sorted(self._frozen(trial).intermediate_values)
+
+    def stops(self, trial: Trial) -> bool:
+        """Whether the last epoch that was told of a run is its last, as the pruner says when it is told them anew.
+
+        The pruner remembers that it judged a trial, and not how. So a copy of the study is asked.
+        """
+        with quiet():
+            copy = optuna.create_study(direction="maximize", pruner=self.pruner)
+            copy.add_trials(one for one in self._study.get_trials(deepcopy=False) if one.number != trial.number)
+            again, stops = copy.ask(), False
+            for epoch in self.told(trial):
+                again.report(self._frozen(trial).intermediate_values[epoch], epoch)
+                stops = again.should_prune()
+            return stops
 
     def complete(self, trial: Trial, reached: float, summary: Mapping[str, Any]) -> None:
         """A run was trained to its end."""

@@ -20,7 +20,7 @@ from sapool.runs.progress import EpochTable
 from sapool.study.sweep.folder import StudyFolder
 from sapool.study.sweep.lease import BUSY
 
-State = Literal["waiting", "running", "elsewhere", "done", "failed"]
+State = Literal["waiting", "running", "elsewhere", "done", "pruned", "failed"]
 _PAUSE, _LOOK_AGAIN = 0.1, 2.0
 _DEATHS = 3
 """How often a run's process may be ended by the system before the run counts as failed."""
@@ -169,10 +169,15 @@ class Supervisor:
             if name in self._running:
                 states[name] = "running"
             elif self.study.over(name):
-                states[name] = "failed" if self.study.failure(name) else "done"
+                states[name] = self._ended(name)
             else:
                 states[name] = "elsewhere" if name in self._busy else "waiting"
         return Standing(states, self._epochs, time.monotonic() - self._start, self._trained)
+
+    def _ended(self, name: str) -> State:
+        if self.study.failure(name):
+            return "failed"
+        return "done" if self.study.pruned(name) is None else "pruned"
 
 
 def _last_line(log: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sapool.errors import RecipeError, require_extra
-from sapool.recipes.reading import Recipe
+from sapool.recipes.reading import AnyRecipe, Recipe
 from sapool.runs.machine import check_machine
 from sapool.runs.results import Table
 from sapool.study.sweep.definition import Definition, read_study
@@ -27,12 +27,14 @@ class Prepared:
         runs: all that it asks for; some are refused.
         path: its folder.
         jobs: processes at a time on this machine.
+        pruning: of a search, what is spent on its runs; None where each is trained to its end.
     """
 
     definition: Definition
     runs: tuple[Planned, ...]
     path: Path
     jobs: int
+    pruning: dict[str, int] | None = None
 
     @property
     def refused(self) -> tuple[Planned, ...]:
@@ -71,10 +73,7 @@ def prepare(source: str, folder: str | Path | None = None, *, jobs: int = 1, dry
     require_extra("study", "a study", ("optuna",))
     require_extra("train", "a study's runs", ("lightning", "filelock"))
     path = Path(folder) if folder is not None else Path("studies") / definition.title
-    if jobs < 1:
-        raise RecipeError(f"--jobs: expected at least 1 process, not {jobs}")
-    check_free(path)
-    check_machine(definition.base)
+    check_possible(path, jobs, definition.base)
     runs = planned_runs(definition)
     from sapool.study.sweep.checks import checked  # noqa: PLC0415 - torch, after what can be told without
     from sapool.study.sweep.records import check_storage  # noqa: PLC0415
@@ -82,6 +81,18 @@ def prepare(source: str, folder: str | Path | None = None, *, jobs: int = 1, dry
     if not dry:
         check_storage(_storage(definition), definition.title, path)
     return Prepared(definition, tuple(checked(runs, definition.limits)), path, jobs)
+
+
+def check_possible(path: Path, jobs: int, base: AnyRecipe) -> None:
+    """Refuses a study that this folder or this machine is not for, before anything is measured.
+
+    Raises:
+        InputError: says what, and what to do.
+    """
+    if jobs < 1:
+        raise RecipeError(f"--jobs: expected at least 1 process, not {jobs}")
+    check_free(path)
+    check_machine(base)
 
 
 def sweep(prepared: Prepared, watch: Watch | None = None, *, retry: bool = False) -> tuple[StudyFolder, Standing]:
@@ -99,7 +110,7 @@ def sweep(prepared: Prepared, watch: Watch | None = None, *, retry: bool = False
         raise RecipeError(f"{prepared.definition.title}: all {len(prepared.runs)} runs are refused; nothing is trained")
     threads = prepared.definition.study.threads or max(1, (os.cpu_count() or 1) // prepared.jobs)
     storage = _storage(prepared.definition)
-    study = begin(prepared.path, prepared.definition.title, storage, threads, prepared.runs)
+    study = begin(prepared.path, prepared.definition.title, storage, threads, prepared.runs, prepared.pruning)
     from sapool.study.sweep.records import Records  # noqa: PLC0415 - Optuna, when it is known to be needed
 
     Records(study)

@@ -24,14 +24,13 @@ from sapool.digests import read_json
 from sapool.errors import InputError, WorkError, named
 from sapool.runs.folder import RunFolder, is_main
 from sapool.runs.process.signals import ending_at_once
-from sapool.runs.progress import EpochTable, Pace, Progress
+from sapool.runs.progress import EpochTable, Progress
 from sapool.study.sweep.folder import RunOfStudy, StudyFolder, open_study
-from sapool.study.sweep.halving import pruner_of
+from sapool.study.sweep.halving import Judged, pruner_of
 from sapool.study.sweep.lease import BUSY
 from sapool.study.sweep.records import Records
+from sapool.study.sweep.scores import score_of
 
-SCORES = ("val_accuracy", "selected_on_test_accuracy", "bbox_mAP")
-"""What is maximized: of the images that choose a run's epoch."""
 _SAVING = 60
 """Seconds that a run may take to save itself when its parent has ended."""
 # What the run's other processes, where it has several, are told: whether it goes on with something.
@@ -62,21 +61,18 @@ def _work(study: StudyFolder, run: RunOfStudy) -> int:
     records = Records(study, pruner_of(study.pruning))
     trial = records.begin(run)
     if trial is None:
-        study.settle(run.name)
+        study.settle(run.name, records.pruned().get(run.name))
         return 0
-    listening = _Listening(trial, EpochTable(study.folder(run.name))) if study.pruning else Progress()
     try:
-        if not study.finished(run.name):
-            os.environ[_RESUMED] = "1" if (study.folder(run.name) / "recipe.toml").is_file() else "0"
-            stopped = _train(study, run, listening, resume=True)
-            if stopped and not (isinstance(listening, _Listening) and listening.pruned):
-                return stopped
-        if isinstance(listening, _Listening) and listening.pruned:
+        stopped, pruned = (0, 0) if study.finished(run.name) else _trained(study, run, records, trial)
+        if pruned:
             records.prune(trial)
+        elif stopped:
+            return stopped
         else:
             summary = read_json(study.folder(run.name) / "summary.json")
             records.complete(trial, score_of(summary), _told(summary))
-        study.settle(run.name)
+        study.settle(run.name, pruned or None)
         return 0
     except (InputError, WorkError) as error:
         return _failed(study, run, records, trial, str(error), 2 if isinstance(error, InputError) else 1)
@@ -91,6 +87,17 @@ def _failed(study: StudyFolder, run: RunOfStudy, records: Records, trial: Trial,
     return code
 
 
+def _trained(study: StudyFolder, run: RunOfStudy, records: Records, trial: Trial) -> tuple[int, int]:
+    """What `_train` returns, and after how many epochs a search stopped the run; 0 where it didn't."""
+    os.environ[_RESUMED] = "1" if (study.folder(run.name) / "recipe.toml").is_file() else "0"
+    if study.pruning is None:
+        return _train(study, run, Progress(), resume=True), 0
+    epochs = study.recipe(run.name).train.epochs or 0
+    judged = Judged(records, trial, EpochTable(study.folder(run.name)), epochs)
+    stopped = 0 if judged.pruned else _train(study, run, judged, resume=True)
+    return stopped, judged.pruned
+
+
 def _train(study: StudyFolder, run: RunOfStudy, progress: Progress, *, resume: bool) -> int:
     """Trains a run, or goes on; returns 0, or 128 + the signal that stopped it."""
     from sapool.tasks import task_of  # noqa: PLC0415 - torch, when the lease is had
@@ -101,39 +108,8 @@ def _train(study: StudyFolder, run: RunOfStudy, progress: Progress, *, resume: b
     return 0 if fit.stopped is None else 128 + fit.stopped
 
 
-def score_of(summary: Mapping[str, Any]) -> float:
-    """What a finished run reached on the images that choose its epoch: what a study maximizes."""
-    for name in SCORES:
-        if isinstance(summary.get(name), (int, float)):
-            return float(summary[name])
-    raise WorkError("the run's summary has no score")
-
-
 def _told(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in summary.items() if isinstance(value, (int, float, str, bool))}
-
-
-class _Listening(Progress):
-    """Tells the storage each epoch's score, and stops the run where the pruner says that others promise more."""
-
-    def __init__(self, trial: Trial, table: EpochTable) -> None:
-        self.trial, self.table, self.pruned = trial, table, False
-        self.told: set[int] = set()
-        self._report()  # of a run that goes on
-
-    def epoch(self, number: int, total: int, metrics: Mapping[str, float], pace: Pace | None = None) -> None:
-        self._report()
-        if number < total and self.trial.should_prune():
-            self.pruned = True
-            os.kill(os.getpid(), signal.SIGTERM)  # heeded by the engine, which saves
-
-    def _report(self) -> None:
-        """Every epoch's score once, from the run's table, which has them over all its starts."""
-        for row in self.table.rows():
-            score = next((row[name] for name in SCORES if row.get(name)), None)
-            if score is not None and int(row["epoch"]) not in self.told:
-                self.trial.report(float(score), int(row["epoch"]))
-                self.told.add(int(row["epoch"]))
 
 
 def _end_with_parent() -> None:
