@@ -65,8 +65,7 @@ class StudyFolder:
     """A study that was begun.
 
     Attributes:
-        path: its folder.
-        title: its file's name.
+        path, title: its folder, and its file's name.
         id: of this folder; the storage knows the study by it.
         storage: Optuna's, as it was given; "" for the journal in the folder.
         threads: cores a run computes on.
