@@ -10,9 +10,10 @@ from sapool.cost.assumptions import Assumptions
 from sapool.cost.limits import Limits, parse_count, read_limits
 from sapool.errors import InputError
 from sapool.planning import make_plan
+from sapool.study.search import measuring
 from sapool.study.search.analytic import look
 from sapool.study.search.segments import Meter
-from sapool.study.search.space import Space, candidates, read_space
+from sapool.study.search.space import Candidate, Space, candidates, read_space
 from tests.commands import sapoolc
 
 SMALL = Space(backbones=("resnet18",), pools=("skip", "lip"), strides=("[12]2[12]2",), image_sizes=(64, (64, 96)))
@@ -57,6 +58,23 @@ def test_sizes_of_one_network_after_each_other_are_measured_as_each_alone():
     small = make_plan("resnet18-lip-2222", image_size=8)
     with pytest.raises(InputError, match="too small"):
         meter.measure(small)
+
+
+def test_networks_with_most_new_stages_come_first_and_sizes_of_one_stay_together():
+    group = [Candidate(f"resnet18-lip-{digits}", size) for digits in ("1111", "1112", "2222") for size in (64, 128)]
+    ordered = measuring.in_order(group)
+    assert sorted(map(str, ordered)) == sorted(map(str, group))
+    assert [one.text[-4:] for one in ordered[::2]] == ["1111", "2222", "1112"]
+    assert [one.image_size for one in ordered] == [128, 64] * 3
+
+
+@pytest.mark.slow
+def test_several_processes_find_what_one_does(monkeypatch):
+    monkeypatch.setattr(measuring, "_FEW", 0)
+    limits = Limits(memory=200 * 1024)
+    alone, together = (look(SMALL, limits, jobs=jobs).as_data() for jobs in (1, 2))
+    assert {**alone, "seconds": 0} == {**together, "seconds": 0}
+    assert 0 < len(alone["fitting"]) < alone["looked_at"]
 
 
 @pytest.mark.slow
