@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import accumulate
 from math import prod
 from multiprocessing import get_context, parent_process
@@ -70,14 +70,19 @@ def needs_of_all(
 def _measured(
     groups: Sequence[Sequence[Candidate]], space: Space, assumptions: Assumptions, jobs: int
 ) -> Iterator[Told]:
-    jobs = min(jobs, len(groups))
-    if jobs < 2 or sum(map(len, groups)) < _FEW:
+    others = min(jobs, len(groups)) - 1
+    if others < 1 or sum(map(len, groups)) < _FEW:
         yield from (group_needs(group, space, assumptions) for group in groups)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _end_with_parent) as pool:
+    with ProcessPoolExecutor(others, get_context("spawn"), _end_with_parent) as pool:
         futures: list[Future[Told]] = [pool.submit(group_needs, group, space, assumptions) for group in groups]
-        for future in as_completed(futures):
-            yield future.result()
+        # They begin with the largest, and this process, which has loaded torch, with the smallest.
+        for future, group in zip(reversed(futures), reversed(groups), strict=True):
+            if future.cancel():
+                yield group_needs(group, space, assumptions)
+        for future in futures:
+            if not future.cancelled():
+                yield future.result()
 
 
 def group_needs(group: Sequence[Candidate], space: Space, assumptions: Assumptions) -> Told:
