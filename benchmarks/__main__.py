@@ -12,7 +12,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -23,36 +22,9 @@ from torch.utils.benchmark import Timer
 from torchvision import models
 
 import sapool
+from benchmarks.cases import TABLES, Case
+from benchmarks.former import former
 from benchmarks.plain import plain
-
-
-@dataclass(frozen=True)
-class Case:
-    """One comparison: `ours` against `baseline`, in the mode `forward` or `step`."""
-
-    architecture: str
-    size: int
-    mode: str
-    baseline: str = "literal"
-    ours: str = "compiled"
-
-    def __str__(self) -> str:
-        ours = "-O " if self.ours == "optimized" else ""
-        return f"{ours}`{self.architecture}` {self.size}x{self.size}, {self.mode}, against {self.baseline}"
-
-
-_CASES = (
-    Case("prepool-nlp-4-resnet18-nlp-1222", 128, "forward"),
-    Case("prepool-nlp-4-resnet18-nlp-1222", 128, "step"),
-    Case("mobilenet_v2-nlp_headfix2-1222121", 128, "forward"),
-    Case("mobilenet_v2-nlp_headfix2-1222121", 128, "step"),
-    Case("resnet18-nlp-1222", 224, "forward"),
-    Case("resnet18-skip-1222", 224, "forward", "torchvision"),
-    Case("resnet18-skip-1222", 224, "step", "torchvision"),
-    Case("resnet18-nlp_headfix2_nowin_reduced0842-1222", 224, "forward", "resnet18-avgp-1222"),
-    Case("resnet18-skip-1222", 224, "forward", "compiled", "optimized"),
-    Case("resnet18-nlp_reduced-1222", 224, "forward", "compiled", "optimized"),
-)
 
 
 def build(name: str, case: Case) -> nn.Module:
@@ -63,7 +35,7 @@ def build(name: str, case: Case) -> nn.Module:
     if "-" in name:
         return sapool.compile(name, image_size=case.size)
     model = sapool.compile(case.architecture, image_size=case.size)
-    return {"literal": plain, "compiled": lambda m: m, "optimized": sapool.optimize}[name](model)
+    return {"literal": plain, "former": former, "compiled": lambda m: m, "optimized": sapool.optimize}[name](model)
 
 
 def work(model: nn.Module, case: Case, x: Tensor) -> Callable[[], object]:
@@ -122,23 +94,26 @@ def _status(field: str) -> int:
 def main() -> None:
     """Runs every comparison, or the one that a child process is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--table", choices=TABLES, default="readme", help="the comparisons (default: the README's)")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the comparisons, from 0")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-memory", action="store_true", help="measure times only")
     parser.add_argument("--markdown", action="store_true", help="print a table for the README")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.child:
         number, what = int(options.child[0]), options.child[1]
-        case = _CASES[number]
+        case = TABLES[options.table][number]
         result = time_ratio(case, options.batch, options.repeats) if what == "time" else peak(case, what, options.batch)
         print(json.dumps(result))
         return
     if options.markdown:
-        print("| network | time | peak memory |\n|---|---|---|")
-    for number in options.only if options.only else range(len(_CASES)):
+        columns = ["network", "time"] + ["peak memory"] * (not options.no_memory)
+        print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for number in options.only if options.only else range(len(TABLES[options.table])):
         _report(number, options)
     print(f"\nbatch {options.batch}, {options.threads} threads, {platform.machine()}, torch {torch.__version__}")
 
@@ -146,18 +121,22 @@ def main() -> None:
 def _report(number: int, options: argparse.Namespace) -> None:
     def child(what: str) -> str:
         flags = ["--batch", str(options.batch), "--repeats", str(options.repeats), "--threads", str(options.threads)]
+        flags += ["--table", options.table]
         command = [sys.executable, "-m", "benchmarks", "--child", str(number), what, *flags]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    case = _CASES[number]
+    case = TABLES[options.table][number]
     ours, base = json.loads(child("time"))
-    ours_peak, base_peak = json.loads(child(case.ours)), json.loads(child(case.baseline))
-    times, memory = f"{ours / base:.2f}", f"{ours_peak / base_peak:.2f}"
+    rows = [("time", ours / base, f"{ours:.3f}/{base:.3f} s", case.most[0])]
+    if not options.no_memory:
+        mine, other = json.loads(child(case.ours)), json.loads(child(case.baseline))
+        rows.append(("memory", mine / other, f"{mine / 1024:.0f}/{other / 1024:.0f} MiB", case.most[1]))
+    shown = [f"{ratio:.2f}" + (f" (at most {most:.2f})" if most else "") for _, ratio, _, most in rows]
     if options.markdown:
-        print(f"| {case} | {times} | {memory} |", flush=True)
+        print(f"| {case} | {' | '.join(shown)} |", flush=True)
     else:
-        print(f"{case}: time {times} ({ours:.3f}/{base:.3f} s), memory {memory} "
-              f"({ours_peak / 1024:.0f}/{base_peak / 1024:.0f} MiB)", flush=True)  # fmt: skip
+        words = [f"{what} {ratio} ({of})" for (what, _, of, _), ratio in zip(rows, shown, strict=True)]
+        print(f"{case}: {', '.join(words)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""The formulations that ours took the place of, written down so that the gain can be measured again by anyone.
+
+A dynamic convolution mixes a kernel for each image and convolves the batch as groups, and local importance pooling
+leaves every step to autograd. Both compute what ours do.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sapool.model import CompiledModel
+from sapool.poolings.dynamic import DynamicConv2d
+from sapool.poolings.lip import LocalImportancePool
+
+
+class GroupedConv(nn.Module):
+    """A dynamic convolution as one grouped convolution, each image a group of its own."""
+
+    def __init__(self, conv: DynamicConv2d) -> None:
+        super().__init__()
+        self.conv = copy.deepcopy(conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, (batch, channels, height, width) = self.conv, x.shape
+        attention = conv.attention
+        scores = attention.fc2(F.relu(attention.fc1(F.adaptive_avg_pool2d(x, 1)))).flatten(1)
+        share = torch.softmax(scores / attention.temperature, dim=1)
+        weight = (share @ conv.weight.flatten(1)).view(batch * conv.out_channels, -1, *conv.kernel_size)
+        bias = None if conv.bias is None else (share @ conv.bias).flatten()
+        images = x.reshape(1, batch * channels, height, width)
+        y = F.conv2d(images, weight, bias, conv.stride, conv.padding, conv.dilation, groups=batch * conv.groups)
+        return y.view(batch, conv.out_channels, *y.shape[-2:])
+
+
+class StepwisePool(nn.Module):
+    """Local importance pooling, one operation after the other; (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋)."""
+
+    def __init__(self, pool: LocalImportancePool) -> None:
+        super().__init__()
+        self.stride, self.logit = pool.stride, copy.deepcopy(pool.logit)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.logit(x).sigmoid().exp()
+        return F.avg_pool2d(x * weight, self.stride) / F.avg_pool2d(weight, self.stride)
+
+
+def former(model: CompiledModel) -> nn.Module:
+    """A copy of a model that computes in the former way what has a new one since."""
+    twin = copy.deepcopy(model)
+    for path, module in list(twin.named_modules()):
+        if isinstance(module, DynamicConv2d):
+            twin.set_submodule(path, GroupedConv(module))
+        elif isinstance(module, LocalImportancePool):
+            twin.set_submodule(path, StepwisePool(module))
+    return twin
