@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -65,6 +68,54 @@ def weighted_average(x: Tensor, weight: Tensor, stride: int, *, normalise: bool 
     weight = upsample(weight, x.shape[-2], x.shape[-1])
     product = _average(x * weight, stride)
     return product / _average(weight, stride) if normalise else product
+
+
+def importance_average(x: Tensor, logit: Tensor, importance: nn.Module, stride: int) -> Tensor:
+    """A(x·w)/A(w) for w = importance(logit), (N, C, H, W) both; training keeps neither w nor x·w."""
+    learning = torch.is_grad_enabled() and (x.requires_grad or logit.requires_grad)
+    known = type(importance) is Importance and importance.exp and importance.sigmoid
+    # A compiler sees more in the plain operations, and forward differentiation needs them.
+    if not learning or not known or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return weighted_average(x, importance(logit), stride)
+    return _ImportanceAverage.apply(x, logit, stride)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _ImportanceAverage(torch.autograd.Function):
+    """y = A(x·w)/A(w) with w = exp(σ(z)), by x, z and y alone: in a window of s² pixels
+
+    dx = w/(s²·A(w))·dy,   dz = (x − y)·dx·σ(z)·(1 − σ(z)).
+
+    Made of differentiable operations, so that it can be differentiated again.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, logit: Tensor, stride: int) -> Tensor:
+        return weighted_average(x, logit.sigmoid().exp_(), stride)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        x, logit, ctx.stride = inputs
+        ctx.save_for_backward(x, logit, output)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        (x, logit, y), stride = ctx.saved_tensors, ctx.stride
+        sigmoid = logit.sigmoid()
+        weight = sigmoid.exp()
+        dx = _spread(dy / (_average(weight, stride) * stride**2), x, stride) * weight
+        dlogit = (x - _spread(y, x, stride)) * dx * sigmoid * (1 - sigmoid)
+        return dx, dlogit, None
+
+
+def _spread(y: Tensor, x: Tensor, stride: int) -> Tensor:
+    """Each window's value at its pixels, 0 at those of x that fill no window."""
+    height, width = (side * stride for side in y.shape[-2:])
+    spread = upsample(y, height, width)
+    return (
+        spread if x.shape[-2:] == (height, width) else F.pad(spread, (0, x.shape[-1] - width, 0, x.shape[-2] - height))
+    )
 
 
 def coarsen(x: Tensor, stride: int, patch: int) -> tuple[Tensor, int]:
