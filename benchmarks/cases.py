@@ -48,8 +48,9 @@ _FORMER = (
     Case("dymobilenet-skip-1222121", 128, "forward", "former", most=(0.80, None)),
     Case("dymobilenet-skip-1222121", 128, "step", "former"),
     Case("resnet18-lip-1222", 128, "step", "former", most=(0.85, 0.80)),
-    Case("resnet18-dfmnlp_reduced-1222", 128, "forward", "former", most=(0.75, None)),
-    Case("resnet18-nlp-1222", 128, "step", "former", most=(0.85, None)),
+    Case("resnet18-lip-1222", 128, "step", "resnet18-avgp-1222"),
+    Case("resnet18-dfmnlp_reduced-1222", 128, "forward", "resnet18-avgp-1222"),
+    Case("resnet18-nlp-1222", 128, "step", "resnet18-avgp-1222"),
     Case(_SMALL, 128, "forward", "resnet18-avgp-1222", most=(1.12, None)),
     Case(_SMALL, 128, "step", "resnet18-avgp-1222", most=(1.15, None)),
 )

@@ -102,11 +102,13 @@ class _ImportanceAverage(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
         (x, logit, y), stride = ctx.saved_tensors, ctx.stride
+        # In place where the tensor is new: at most four maps are held besides those that are returned or kept.
         sigmoid = logit.sigmoid()
         weight = sigmoid.exp()
-        dx = _spread(dy / (_average(weight, stride) * stride**2), x, stride) * weight
-        dlogit = (x - _spread(y, x, stride)) * dx * sigmoid * (1 - sigmoid)
-        return dx, dlogit, None
+        dx = _spread(dy / (_average(weight, stride) * stride**2), x, stride).mul_(weight)
+        del weight
+        difference = (x - _spread(y, x, stride)).mul_(dx)
+        return dx, torch.ops.aten.sigmoid_backward(difference, sigmoid), None
 
 
 def _spread(y: Tensor, x: Tensor, stride: int) -> Tensor:
