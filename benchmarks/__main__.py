@@ -35,7 +35,18 @@ def build(name: str, case: Case) -> nn.Module:
     if "-" in name:
         return sapool.compile(name, image_size=case.size)
     model = sapool.compile(case.architecture, image_size=case.size)
-    return {"literal": plain, "former": former, "compiled": lambda m: m, "optimized": sapool.optimize}[name](model)
+    return {
+        "literal": plain,
+        "former": former,
+        "compiled": lambda m: m,
+        "optimized": sapool.optimize,
+        "packed": packed,
+    }[name](model)
+
+
+def packed(model: sapool.CompiledModel) -> nn.Module:
+    """`-O` as `sapoolc bench` times it."""
+    return sapool.optimize(model, packed=True)
 
 
 def work(model: nn.Module, case: Case, x: Tensor) -> Callable[[], object]:

@@ -23,7 +23,7 @@ class Case:
     most: tuple[float | None, float | None] = (None, None)
 
     def __str__(self) -> str:
-        ours = "-O " if self.ours == "optimized" else ""
+        ours = {"optimized": "-O ", "packed": "-O, packed, "}.get(self.ours, "")
         return f"{ours}`{self.architecture}` {self.size}x{self.size}, {self.mode}, against {self.baseline}"
 
 
@@ -56,7 +56,7 @@ _FORMER = (
 )
 
 _INFERENCE = tuple(
-    Case(text.format(kind), 128, "forward", "compiled", "optimized", most=(1.00, None))
+    Case(text.format(kind), 128, "forward", "compiled", "packed", most=(1.00, None))
     for text in ("resnet18-{}-1222", "mobilenet-{}-1222121")
     for kind in POOLINGS
 )

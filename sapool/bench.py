@@ -134,7 +134,7 @@ def _eager(model: CompiledModel, images: Tensor, threads: int, folder: Path) -> 
 
 
 def _optimized(model: CompiledModel, images: Tensor, threads: int, folder: Path) -> tuple[Call, int | None]:
-    tuned = optimize(model)
+    tuned = optimize(model, packed=True)
     return lambda: tuned(images), _activations(tuned, len(images))
 
 

@@ -1,0 +1,78 @@
+"""Convolutions whose kernels stay laid out as oneDNN wants them, for inference on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+
+class PackedConv2d(nn.Conv2d):
+    """A `torch.nn.Conv2d` that brings its kernel into oneDNN's order once, and not at each call.
+
+    For few images that order costs more than the convolution where kernels are large. It is kept beside the kernel, so
+    in as many bytes again, from the first call on, and made anew when the kernel or the shape of the map changes.
+    Where gradients are taken, programs made, or the numbers aren't float32 on a CPU, it is an ordinary convolution.
+    """
+
+    _packed: tuple[object, Tensor] | None = None
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> PackedConv2d:
+        """One with the parameters of `conv`, whose padding is of zeros."""
+        assert type(conv) is nn.Conv2d, type(conv)
+        packed = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            conv.dilation,  # type: ignore[arg-type]
+            conv.groups,
+            conv.bias is not None,
+            device="meta",
+        ).train(conv.training)
+        packed.weight, packed.bias = conv.weight, conv.bias
+        return packed
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self._packs(x):
+            return super().forward(x)
+        shape = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._kernel(x), self.bias, *shape, "none", [], "")
+        return y
+
+    def _packs(self, x: Tensor) -> bool:
+        plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
+        learning = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        watched = torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None
+        return (
+            plain
+            and not (learning or watched or isinstance(self.padding, str) or torch.is_autocast_enabled("cpu"))
+            and x.dim() == 4
+            and x.numel() > 0
+            and torch.backends.mkldnn.is_available()
+            and torch.backends.mkldnn.enabled
+        )
+
+    def _kernel(self, x: Tensor) -> Tensor:
+        """The kernel in the order for maps of x's shape."""
+        weight = self.weight.detach()
+        key = (x.shape, weight.data_ptr(), None if weight.is_inference() else weight._version)
+        if self._packed is None or self._packed[0] != key:
+            shape = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
+            packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *shape, list(x.shape))
+            self._packed = (key, packed)
+        return self._packed[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+
+
+def pack(model: nn.Module) -> None:
+    """Puts packed convolutions in the place of a model's plain ones, with the same parameters."""
+    for path, conv in list(model.named_modules()):
+        if type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
+            model.set_submodule(path, PackedConv2d.of(conv))
