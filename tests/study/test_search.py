@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -69,12 +71,19 @@ def test_networks_with_most_new_stages_come_first_and_sizes_of_one_stay_together
 
 
 @pytest.mark.slow
-def test_several_processes_find_what_one_does(monkeypatch):
-    monkeypatch.setattr(measuring, "_FEW", 0)
-    limits = Limits(memory=200 * 1024)
-    alone, together = (look(SMALL, limits, jobs=jobs).as_data() for jobs in (1, 2))
-    assert {**alone, "seconds": 0} == {**together, "seconds": 0}
-    assert 0 < len(alone["fitting"]) < alone["looked_at"]
+def test_the_command_which_takes_every_core_finds_what_one_process_does():
+    sizes = (32, 48, 64, 96)
+    space = Space(
+        backbones=("timm:test_resnet",), pools=("skip", "lip"), strides=("[12][12][12][12]",), image_sizes=sizes
+    )
+    words = ["--backbone", *space.backbones, "--strides", *space.strides, "--macs", "20M", "--json"]
+    words += [word for pool in space.pools for word in ("--pool", pool)]
+    words += [word for size in sizes for word in ("--image-size", str(size))]
+    command = [sys.executable, "-m", "sapoolc", "search", *words]
+    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    alone = json.loads(json.dumps(look(space, Limits(macs=20_000_000)).as_data()))
+    assert {**told, "seconds": 0} == {**alone, "seconds": 0}
+    assert 0 < len(alone["fitting"]) < alone["looked_at"] == 128 > measuring._FEW
 
 
 @pytest.mark.slow

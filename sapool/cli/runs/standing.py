@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +16,7 @@ from sapool.cli.runs.progress import clock
 from sapool.study.sweep.supervisor import Standing
 
 _MOST, _PAUSE = 12, 0.25
+_BAR, _STATE = 12, len("epoch 100/100 elsewhere")
 
 
 class LiveStanding:
@@ -61,22 +62,24 @@ class LiveStanding:
                 self.out.print(f"{state}: {name}{told}", markup=False)
             self._told[name] = state
 
-    def _table(self, standing: Standing) -> Table:
+    def _table(self, standing: Standing) -> Group:
         grid = Table(box=None, pad_edge=False, show_header=False)
-        grid.add_column(overflow="ellipsis", no_wrap=True)
-        grid.add_column(no_wrap=True)
-        grid.add_column(no_wrap=True, justify="right")
+        for _ in range(3):
+            grid.add_column(no_wrap=True)
+        room = max(self.out.width - _BAR - _STATE - 4, 8)
         under_way = [name for name, state in standing.states.items() if state in ("running", "elsewhere")]
         for name in under_way[:_MOST]:
             done, total = standing.epochs.get(name, 0), self.epochs.get(name, 0)
-            bar = "━" * round(12 * done / total) if total else ""
+            bar = "━" * round(_BAR * done / total) if total else ""
             state = standing.states[name]
-            grid.add_row(Text(name), Text(bar.ljust(12, "╌")), Text(f"epoch {done}/{total} {state}"))
+            label = Text(name)
+            label.truncate(room, overflow="ellipsis")
+            grid.add_row(label, Text(bar.ljust(_BAR, "╌")), Text(f"epoch {done}/{total} {state}"))
         left = "" if standing.remaining is None else f", about {clock(standing.remaining)} left"
         counts = ", ".join(
             f"{standing.count(state)} {state}"
             for state in ("done", "pruned", "failed", "running", "elsewhere", "waiting")
             if standing.count(state)
         )
-        grid.add_row(Text(f"{counts}{left}", style="bold"), Text(""), Text(""))
-        return grid
+        # Under the table, whose names it would crowd.
+        return Group(grid, Text(f"{counts}{left}", style="bold"))

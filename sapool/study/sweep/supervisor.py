@@ -35,12 +35,14 @@ class Standing:
         epochs: how many each has been trained, where it is under way.
         seconds: since this process began to train.
         trained: how many runs ended here.
+        ended: seconds after which the last of them did.
     """
 
     states: dict[str, State]
     epochs: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     trained: int = 0
+    ended: float = 0.0
 
     def count(self, *states: State) -> int:
         """How many runs stand so."""
@@ -51,7 +53,8 @@ class Standing:
         """Seconds until all is done, as those that ended here say; None before the first."""
         if not self.trained:
             return None
-        return self.seconds / self.trained * self.count("waiting", "running")
+        left = self.ended / self.trained * self.count("waiting", "running")
+        return max(left - (self.seconds - self.ended), 0.0)
 
 
 Watch = Callable[[Standing], None]
@@ -75,7 +78,7 @@ class Supervisor:
         self._slots: dict[str, int] = {}
         self._busy: dict[str, float] = {}
         self._deaths: dict[str, tuple[int, int]] = {}
-        self._start, self._trained, self._looked = time.monotonic(), 0, 0.0
+        self._start, self._trained, self._ended, self._looked = time.monotonic(), 0, 0.0, 0.0
         self._epochs: dict[str, int] = {}
 
     def work(self) -> Standing:
@@ -136,7 +139,7 @@ class Supervisor:
             if code == BUSY:
                 self._busy[name] = time.monotonic()
             elif self.study.over(name):
-                self._trained += 1
+                self._trained, self._ended = self._trained + 1, time.monotonic() - self._start
             else:
                 self._died(name, code)
 
@@ -169,12 +172,12 @@ class Supervisor:
             if name in self._running:
                 states[name] = "running"
             elif self.study.over(name):
-                states[name] = self._ended(name)
+                states[name] = self._outcome(name)
             else:
                 states[name] = "elsewhere" if name in self._busy else "waiting"
-        return Standing(states, self._epochs, time.monotonic() - self._start, self._trained)
+        return Standing(states, self._epochs, time.monotonic() - self._start, self._trained, self._ended)
 
-    def _ended(self, name: str) -> State:
+    def _outcome(self, name: str) -> State:
         if self.study.failure(name):
             return "failed"
         return "done" if self.study.pruned(name) is None else "pruned"
