@@ -41,7 +41,14 @@ KEYS = ("recipe", "expand", "runs", "draw", "seeds", "threads", "storage", "axes
 
 def row(**changed: Any) -> dict[str, Any]:
     """A run as `study.json` has it."""
-    return {"name": "0-lip-seed0", "axes": {"pool": "lip"}, "seed": 0, "recipe": "", "refused": ""} | changed
+    return {
+        "name": "0-lip-seed0",
+        "axes": {"pool": "lip"},
+        "seed": 0,
+        "recipe": "",
+        "refused": "",
+        "constraints": {},
+    } | changed
 
 
 def content(*rows: Any, **changed: Any) -> dict[str, Any]:
