@@ -47,15 +47,12 @@ class PackedConv2d(nn.Conv2d):
     def _packs(self, x: Tensor) -> bool:
         plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
         learning = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
-        watched = torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None
-        return (
-            plain
-            and not (learning or watched or isinstance(self.padding, str) or torch.is_autocast_enabled("cpu"))
-            and x.dim() == 4
-            and x.numel() > 0
-            and torch.backends.mkldnn.is_available()
-            and torch.backends.mkldnn.enabled
-        )
+        program = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        watched = _get_current_dispatch_mode() is not None or torch.is_autocast_enabled("cpu")
+        if not plain or learning or program or watched or x.dim() != 4 or not x.numel():
+            return False
+        # Neither has types.
+        return bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled)  # type: ignore[no-untyped-call]
 
     def _kernel(self, x: Tensor) -> Tensor:
         """The kernel in the order for maps of x's shape."""

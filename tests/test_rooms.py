@@ -27,6 +27,7 @@ ORDER = [
     {"model"},
     {"planning"},
     {"compiler"},
+    {"packed"},
     {"inference", "timm"},
     {"model_file"},
     {"cost"},

@@ -126,7 +126,7 @@ class DynamicConv2d(nn.Module):
 
     def _mixed(self, share: Tensor) -> tuple[Tensor, Tensor | None]:
         """Each image's own kernel and bias, (N, out, in/groups, k, k) and (N, out)."""
-        weight = (share @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        weight = (share @ self.weight.flatten(1)).view(-1, *self.weight.shape[1:])
         return weight, None if self.bias is None else share @ self.bias
 
     def _grouped(self, x: Tensor, share: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class DynamicConv2d(nn.Module):
         """A convolution for each image, where a group has fewer channels than a vector."""
         weight, bias = self._mixed(share)
         biases = [None] * len(x) if bias is None else bias.unbind()
-        images = zip(x.split(1), weight.unbind(), biases, strict=True)
+        images = zip(x.unsqueeze(1), weight.unbind(), biases, strict=True)
         return torch.cat([F.conv2d(*image, self.stride, self.padding, self.dilation) for image in images])
 
     def _multiplied(self, x: Tensor, share: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class DynamicConv2d(nn.Module):
         weight, bias = self._mixed(share)
         weight, pixels = weight.flatten(2), x.flatten(2)
         y = torch.bmm(weight, pixels) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, pixels)
-        return y.unflatten(2, x.shape[-2:])
+        return y.view(len(x), self.out_channels, *x.shape[-2:])
 
     def _mixed_after(self, x: Tensor, share: Tensor) -> Tensor:
         """All K kernels over all images in one product, whose outputs are mixed: no kernel is copied.
@@ -172,7 +172,7 @@ class DynamicConv2d(nn.Module):
         y = torch.einsum("nk,konp->nop", share, outputs.view(kernels, self.out_channels, len(x), -1))
         if self.bias is not None:
             y = y + (share @ self.bias).unsqueeze(2)
-        return y.unflatten(2, size)
+        return y.view(len(x), self.out_channels, *size)
 
     def _output_size(self, x: Tensor) -> tuple[int, int]:
         sides = zip(
@@ -198,7 +198,7 @@ class DynamicConv2d(nn.Module):
 
 def _exporting() -> bool:
     """Whether a program is being made, for any batch and for runtimes whose costs are others."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

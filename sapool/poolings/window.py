@@ -75,9 +75,10 @@ def importance_average(x: Tensor, logit: Tensor, importance: nn.Module, stride: 
     learning = torch.is_grad_enabled() and (x.requires_grad or logit.requires_grad)
     known = type(importance) is Importance and importance.exp and importance.sigmoid
     # A compiler sees more in the plain operations, and forward differentiation needs them.
-    if not learning or not known or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    program = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if not learning or not known or program:
         return weighted_average(x, importance(logit), stride)
-    return _ImportanceAverage.apply(x, logit, stride)  # type: ignore[no-any-return, no-untyped-call]
+    return _ImportanceAverage.apply(x, logit, stride)  # type: ignore[no-any-return]
 
 
 class _ImportanceAverage(torch.autograd.Function):
@@ -100,7 +101,7 @@ class _ImportanceAverage(torch.autograd.Function):
         ctx.save_for_backward(x, logit, output)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
         (x, logit, y), stride = ctx.saved_tensors, ctx.stride
         # In place where the tensor is new: at most four maps are held besides those that are returned or kept.
         sigmoid = logit.sigmoid()
