@@ -22,6 +22,7 @@ from torch.utils.benchmark import Timer
 from torchvision import models
 
 import sapool
+from benchmarks import floor
 from benchmarks.cases import TABLES, Case
 from benchmarks.former import former
 from benchmarks.plain import plain
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--floor", action="store_true", help="how far self-attentive networks are from their limit")
     parser.add_argument("--no-memory", action="store_true", help="measure times only")
     parser.add_argument("--markdown", action="store_true", help="print a table for the README")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -121,12 +123,33 @@ def main() -> None:
         result = time_ratio(case, options.batch, options.repeats) if what == "time" else peak(case, what, options.batch)
         print(json.dumps(result))
         return
+    if options.floor:
+        tell_floor(options)
+        return
     if options.markdown:
         columns = ["network", "time"] + ["peak memory"] * (not options.no_memory)
         print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for number in options.only if options.only else range(len(TABLES[options.table])):
         _report(number, options)
     print(f"\nbatch {options.batch}, {options.threads} threads, {platform.machine()}, torch {torch.__version__}")
+
+
+def tell_floor(options: argparse.Namespace) -> None:
+    """Prints each self-attentive network beside the time that it can't go below here."""
+    rates = floor.rates()
+    print(
+        f"{rates.products / 1e9:.0f}e9 multiply-accumulates and {rates.exponentials / 1e9:.2f}e9 exponentials a second"
+    )
+    for name in floor.NAMES:
+        for mode in ("forward", "step"):
+            case = Case(name, 128, mode, floor.twin(name))
+            further = floor.work(build("compiled", case), build(case.baseline, case))  # type: ignore[arg-type]
+            ours, twin = time_ratio(case, options.batch, options.repeats)
+            limit = twin + further.seconds(rates, options.batch, mode)
+            print(
+                f"`{name}`, {mode}: {ours:.3f} s, at least {limit:.3f} ({ours / limit:.2f}); avgp {twin:.3f}",
+                flush=True,
+            )
 
 
 def _report(number: int, options: argparse.Namespace) -> None:
