@@ -47,7 +47,6 @@ _FORMER = (
     Case("dyresnet18-skip-1222", 128, "step", "former", most=(0.60, None)),
     Case("dymobilenet-skip-1222121", 128, "forward", "former", most=(0.80, None)),
     Case("dymobilenet-skip-1222121", 128, "step", "former"),
-    Case("resnet18-lip-1222", 128, "step", "former", most=(0.85, 0.80)),
     Case("resnet18-lip-1222", 128, "step", "resnet18-avgp-1222"),
     Case("resnet18-dfmnlp_reduced-1222", 128, "forward", "resnet18-avgp-1222"),
     Case("resnet18-nlp-1222", 128, "step", "resnet18-avgp-1222"),

@@ -1,7 +1,6 @@
-"""The formulations that ours took the place of, written down so that the gain can be measured again by anyone.
+"""The formulation that ours took the place of, written down so that the gain can be measured again by anyone.
 
-A dynamic convolution mixes a kernel for each image and convolves the batch as groups, and local importance pooling
-leaves every step to autograd. Both compute what ours do.
+A dynamic convolution mixes a kernel for each image and convolves the batch as groups; it computes what ours does.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from torch.nn import functional as F
 
 from sapool.model import CompiledModel
 from sapool.poolings.dynamic import DynamicConv2d
-from sapool.poolings.lip import LocalImportancePool
 
 
 class GroupedConv(nn.Module):
@@ -36,24 +34,10 @@ class GroupedConv(nn.Module):
         return y.view(batch, conv.out_channels, *y.shape[-2:])
 
 
-class StepwisePool(nn.Module):
-    """Local importance pooling, one operation after the other; (N, C, H, W) to (N, C, ⌊H/s⌋, ⌊W/s⌋)."""
-
-    def __init__(self, pool: LocalImportancePool) -> None:
-        super().__init__()
-        self.stride, self.logit = pool.stride, copy.deepcopy(pool.logit)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.logit(x).sigmoid().exp()
-        return F.avg_pool2d(x * weight, self.stride) / F.avg_pool2d(weight, self.stride)
-
-
 def former(model: CompiledModel) -> nn.Module:
     """A copy of a model that computes in the former way what has a new one since."""
     twin = copy.deepcopy(model)
     for path, module in list(twin.named_modules()):
         if isinstance(module, DynamicConv2d):
             twin.set_submodule(path, GroupedConv(module))
-        elif isinstance(module, LocalImportancePool):
-            twin.set_submodule(path, StepwisePool(module))
     return twin

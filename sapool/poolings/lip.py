@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sapool.catalogue.poolings import register_pooling
 from sapool.poolings.base import Pooling
-from sapool.poolings.window import Importance, importance_average
+from sapool.poolings.window import Importance, weighted_average
 
 
 @register_pooling(
@@ -34,4 +34,4 @@ class LocalImportancePool(Pooling):
         return self.importance(self.logit(x))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        return importance_average(x, self.logit(x), self.importance, self.stride)
+        return weighted_average(x, self.weight(x), self.stride)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,55 +65,6 @@ def weighted_average(x: Tensor, weight: Tensor, stride: int, *, normalise: bool 
     weight = upsample(weight, x.shape[-2], x.shape[-1])
     product = _average(x * weight, stride)
     return product / _average(weight, stride) if normalise else product
-
-
-def importance_average(x: Tensor, logit: Tensor, importance: nn.Module, stride: int) -> Tensor:
-    """A(x·w)/A(w) for w = importance(logit), (N, C, H, W) both; training keeps neither w nor x·w."""
-    learning = torch.is_grad_enabled() and (x.requires_grad or logit.requires_grad)
-    known = type(importance) is Importance and importance.exp and importance.sigmoid
-    # A compiler sees more in the plain operations, and forward differentiation needs them.
-    program = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if not learning or not known or program:
-        return weighted_average(x, importance(logit), stride)
-    return _ExponentialAverage.apply(x, logit.sigmoid(), stride)  # type: ignore[no-any-return]
-
-
-class _ExponentialAverage(torch.autograd.Function):
-    """y = A(x·w)/A(w) with w = exp(v), by x, v and y alone: in a window of s² pixels
-
-    dx = w/(s²·A(w))·dy,   dv = (x − y)·dx.
-
-    v is a sigmoid, which autograd keeps anyway. Made of differentiable operations, so it can be differentiated again.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, v: Tensor, stride: int) -> Tensor:
-        return weighted_average(x, v.exp(), stride)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
-        x, v, ctx.stride = inputs
-        ctx.save_for_backward(x, v, output)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
-        (x, v, y), stride = ctx.saved_tensors, ctx.stride
-        weight = v.exp()
-        # In place where the tensor is new.
-        dx = _spread(dy / (_average(weight, stride) * stride**2), x, stride).mul_(weight)
-        del weight
-        return dx, (x - _spread(y, x, stride)).mul_(dx), None
-
-
-def _spread(y: Tensor, x: Tensor, stride: int) -> Tensor:
-    """Each window's value at its pixels, 0 at those of x that fill no window."""
-    # Columns first and rows after: both copies go in order, and take a seventh of what interpolation takes.
-    wide = y.unsqueeze(4).expand(-1, -1, -1, -1, stride).flatten(3)
-    spread = wide.unsqueeze(3).expand(-1, -1, -1, stride, -1).flatten(2, 3)
-    below, right = (whole - part for whole, part in zip(x.shape[-2:], spread.shape[-2:], strict=True))
-    return F.pad(spread, (0, right, 0, below)) if below or right else spread
 
 
 def coarsen(x: Tensor, stride: int, patch: int) -> tuple[Tensor, int]:
