@@ -14,7 +14,8 @@ TICKS = 6
 NAMED, NAME = 6, 18
 """Up to so many runs are named at their points, in so many characters."""
 LISTED = 8
-"""In a column of the legend."""
+"""In a column of the legend, where there aren't too many columns."""
+COLUMNS = 4
 ACROSS = 200
 """So many characters fit beside each other there."""
 NEAR = (0.12, 0.045)
@@ -80,7 +81,7 @@ def draw(
         score: what the vertical axis is called.
         notes: under the panels, why these runs don't compare.
     """
-    columns = -(-len(points) // LISTED)
+    columns = min(-(-len(points) // LISTED), COLUMNS)
     rows = -(-(len(points) + 1) // columns) + len(notes)
     figure = Figure(figsize=(14, 4.4 + 0.22 * rows), layout="constrained")
     panels = figure.subplots(1, len(axes), sharey=True)
@@ -124,7 +125,8 @@ def _name_points(panel: Axes, places: Sequence[tuple[float, float]], names: Sequ
             short = {at: name if len(name := names[at]) <= NAME else f"{name[: NAME - 1]}…" for at in group}
             said = "\n".join(f"{at + 1} {short[at]}" for at in group)
         else:
-            said = _ranges([at + 1 for at in group])
+            ranges = _ranges([at + 1 for at in group])
+            said = ranges if len(ranges) <= NAME else f"{len(group)} of them"
         top = max(group, key=lambda at: places[at][1])
         # Towards the middle, where there is room.
         side, shift = ("right", -7) if on_panel[top][0] > 0.5 else ("left", 7)
