@@ -142,7 +142,8 @@ def test_training_and_evaluation(model: sapool.CompiledModel, x: Tensor) -> None
         model.train()
         assert all(module.training for module in model.modules())
         assert not torch.equal(model(x), y)
-    assert not any(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    learned = [name for name in before if "running" in name or "tracked" in name]  # others are constants, as of a blur
+    assert not any(torch.equal(model.get_buffer(name), before[name]) for name in learned)
     # Each image is evaluated for itself.
     with torch.no_grad():
         y = model.eval()(x)

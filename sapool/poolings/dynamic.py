@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 _CACHE = 16 * 2**20
 """Bytes of kernels that a processor keeps near: mixed kernels beyond it go out to memory and come back."""
@@ -197,8 +198,10 @@ class DynamicConv2d(nn.Module):
 
 
 def _exporting() -> bool:
-    """Whether a program is being made, for any batch and for runtimes whose costs are others."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    """Whether a program is being made, for any batch and for runtimes whose costs are others, or is being counted."""
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return True
+    return not torch.compiler.is_compiling() and _get_current_dispatch_mode() is not None
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
