@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.plain import replaced
 from sapool.model import CompiledModel
 from sapool.poolings.dynamic import DynamicConv2d
 
@@ -36,8 +37,4 @@ class GroupedConv(nn.Module):
 
 def former(model: CompiledModel) -> nn.Module:
     """A copy of a model that computes in the former way what has a new one since."""
-    twin = copy.deepcopy(model)
-    for path, module in list(twin.named_modules()):
-        if isinstance(module, DynamicConv2d):
-            twin.set_submodule(path, GroupedConv(module))
-    return twin
+    return replaced(model, DynamicConv2d, GroupedConv)

@@ -8,6 +8,7 @@ averages too; it would flatter us.)
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,10 +41,15 @@ class PlainPool(nn.Module):
         return pooled / F.avg_pool2d(weight, self.stride) if self.window else pooled
 
 
+def replaced(model: CompiledModel, kind: type[nn.Module], made: Callable[..., nn.Module]) -> nn.Module:
+    """A copy of a model in which each module of a kind is what is made of it."""
+    twin = copy.deepcopy(model)
+    for path, module in list(twin.named_modules()):
+        if isinstance(module, kind):
+            twin.set_submodule(path, made(module))
+    return twin
+
+
 def plain(model: CompiledModel) -> nn.Module:
     """A copy of a model whose self-attentive pools are computed literally."""
-    twin = copy.deepcopy(model)
-    for path, pool in list(twin.named_modules()):
-        if isinstance(pool, SelfAttentivePool):
-            twin.set_submodule(path, PlainPool(pool))
-    return twin
+    return replaced(model, SelfAttentivePool, PlainPool)

@@ -7,14 +7,12 @@ measures.
 from __future__ import annotations
 
 import heapq
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import accumulate
 from math import prod
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from operator import mul
 
 from sapool.cost.assumptions import Assumptions
@@ -23,6 +21,7 @@ from sapool.errors import InputError
 from sapool.ir.plan import Plan
 from sapool.planning import make_plan
 from sapool.recipes.inputs import sides_of
+from sapool.runs.process.workers import end_with_parent
 from sapool.study.search.segments import Meter
 from sapool.study.search.space import Candidate, Space
 
@@ -74,7 +73,7 @@ def _measured(
     if others < 1 or sum(map(len, groups)) < _FEW:
         yield from (group_needs(group, space, assumptions) for group in groups)
         return
-    with ProcessPoolExecutor(others, get_context("spawn"), _end_with_parent) as pool:
+    with ProcessPoolExecutor(others, get_context("spawn"), _begin_worker) as pool:
         futures: list[Future[Told]] = [pool.submit(group_needs, group, space, assumptions) for group in groups]
         # They begin with the largest, and this process, which has loaded torch, with the smallest.
         for future, group in zip(reversed(futures), reversed(groups), strict=True):
@@ -129,14 +128,7 @@ def _parts(candidate: Candidate) -> Iterator[object]:
         yield stage, stride, -(-height // before), -(-width // before)
 
 
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it has, however that does, and not before: Ctrl-C reaches both."""
+def _begin_worker() -> None:
+    """Ctrl-C reaches this process too, and is for the one that started it, with which it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()
