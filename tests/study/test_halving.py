@@ -179,7 +179,7 @@ def test_a_training_that_makes_no_sense_is_one_sentence_and_writes_nothing(words
 
 def search(folder: Path, *more: object) -> list[str]:
     (folder / "tiny.toml").write_text(RECIPE)
-    words = ("search", *SPACE, "--recipe", "tiny.toml", "--folder", "s", "--trials", 3, "--epochs", 4, "--factor", 2)
+    words = ("search", *SPACE, "--recipe", "tiny.toml", "--folder", "s", "--trials", 2, "--epochs", 3, "--factor", 2)
     return [sys.executable, "-m", "sapoolc", *map(str, (*words, *more))]
 
 
@@ -207,7 +207,7 @@ def test_a_killed_search_ends_with_the_winner_of_one_that_lived(tmp_path, monkey
         )
     assert outcomes[0] == outcomes[1]
     training, recipe, _ = outcomes[0]
-    assert sum(training["states"].values()) == 3
+    assert sum(training["states"].values()) == 2
     assert "epochs = 6" in recipe, "all of the recipe's"
     sapoolc("compile", tmp_path / "lives" / "s" / "winner.plan.json")
     sapoolc("compare", "s", "-o", "s.png", "--csv", "s.csv", cwd=tmp_path / "lives")
