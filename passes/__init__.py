@@ -18,6 +18,7 @@ from sapool.passes.export.importance import approximate_exponential
 from sapool.passes.filter_strides import filter_strides, filters_stand
 from sapool.passes.inference.cancel_attention import cancel_attention
 from sapool.passes.inference.fold_norms import fold_norms
+from sapool.passes.inference.fold_projections import fold_projections
 from sapool.passes.insert_pools import insert_pools, insert_prepool, prepool_stands, stages_pool
 from sapool.passes.make_dynamic import convolutions_are_dynamic, make_dynamic
 from sapool.passes.record import Log
@@ -50,6 +51,7 @@ def rewrite_for_inference(module: fx.GraphModule, plan: Plan, *, without: Collec
     run = Driver(module, plan, without=without)
     run(cancel_attention)
     run(fold_norms)
+    run(fold_projections)
     run(clean_up)
     return run.finish()
 

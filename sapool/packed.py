@@ -8,6 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+WORTH = 2**18
+"""Numbers of a kernel from which on packing pays.
+
+Bringing a kernel into order takes as long as it has bytes, whatever the map and the number of images; a call that takes
+it in order costs 25 µs more than one that doesn't. Over 29 shapes, batches of 1, 2 and 8, the call with the order was
+never slower from 2¹⁸ numbers on (512 channels, 1×1: 0.74 to 0.98; 3×3: 0.62 to 0.91 on 8×8), and up to 1.6 times as slow
+with 2¹⁶. Depthwise kernels don't come near.
+"""
+
 
 class PackedConv2d(nn.Conv2d):
     """A `torch.nn.Conv2d` that brings its kernel into oneDNN's order once, and not at each call.
@@ -69,7 +78,9 @@ class PackedConv2d(nn.Conv2d):
 
 
 def pack(model: nn.Module) -> None:
-    """Puts packed convolutions in the place of a model's plain ones, with the same parameters."""
+    """Puts packed convolutions in the place of a model's plain ones of large kernels, with the same parameters."""
     for path, conv in list(model.named_modules()):
-        if type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
+        if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            continue
+        if conv.weight.numel() >= WORTH:
             model.set_submodule(path, PackedConv2d.of(conv))

@@ -35,6 +35,8 @@ def _lively(text: str, size: int = 64) -> sapool.CompiledModel:
         "resnet18-dfmixp-1222",
         "mobilenet_v2-mixp-1222121",
         "dyresnet18-nlp-1222",
+        "resnet18-hwd-1222",
+        "resnet18-hwd-1312",
     ],
 )
 def test_same_outputs(text: str) -> None:
@@ -57,6 +59,34 @@ def test_cancelled_attention_becomes_average_pooling() -> None:
     assert [s for s in stages if isinstance(tuned.get_submodule(f"pools.{s}"), AvgPool)] == ["stage1", "stage2"]
     reasons = {r.site: r.reason for r in tuned.refusals if r.rule == "cancel_attention"}
     assert reasons == dict.fromkeys(("stage3", "stage4"), "its weights differ within a window")
+
+
+@pytest.mark.parametrize("text", ["resnet18-nlp-1222", "mobilenet-attnpool-1222121", "resnet18-dfmixp_reduced-1222"])
+def test_projections_join_the_convolution_behind_them(text: str) -> None:
+    model = _lively(text, size=70)  # 35 pixels and fewer: patches leave a border
+    for pool in model.get_submodule("pools").children():
+        nn.init.normal_(pool.get_submodule("attention.out_proj").bias)  # type: ignore[arg-type]
+    tuned, x = sapool.optimize(model), torch.randn(2, 3, 70, 70)
+    with torch.no_grad():
+        expected, seen = model(x), tuned(x)
+    assert (seen - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert not any(path.endswith("out_proj") and list(part.parameters()) for path, part in tuned.named_modules())
+    assert sapool.cost(tuned).total.macs < sapool.cost(model).total.macs
+
+
+def test_a_dynamic_convolution_keeps_the_projection_before_it() -> None:
+    tuned = sapool.optimize(_lively("dyresnet18-nlp-1222"))
+    assert isinstance(tuned.get_submodule("pools.stage2.attention.out_proj"), nn.Linear)
+    reasons = {refusal.reason for refusal in tuned.refusals if refusal.rule == "fold_projections"}
+    assert reasons == {"no plain convolution stands right behind it"}
+
+
+@pytest.mark.parametrize("text", ["resnet18-hwd-1222", "resnet18-hwd-1312"])
+def test_subbands_join_the_convolution_behind_them(text: str) -> None:
+    tuned = sapool.optimize(_lively(text))
+    pool = tuned.get_submodule("pools.stage2")
+    assert [type(part) for part in pool.mix] == [nn.Conv2d, nn.Identity, nn.ReLU]  # type: ignore[union-attr]
+    assert sapool.cost(tuned).total.macs < sapool.cost(_lively(text)).total.macs
 
 
 @pytest.mark.parametrize("text", ["resnet18-nlp_nowin_reduced-2222", "resnet18-mixp_reduced-2222"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import sapool
-from sapool.packed import PackedConv2d
+from sapool.packed import WORTH, PackedConv2d, pack
 
 CONVOLUTIONS = {
     "3x3": nn.Conv2d(8, 16, 3, padding=1),
@@ -72,11 +72,22 @@ def test_copies_and_files_hold_no_packed_kernel() -> None:
     assert packed.state_dict().keys() == {"weight", "bias"}
 
 
+def test_small_kernels_stay_as_they_are() -> None:
+    layers = nn.Sequential(nn.Conv2d(512, 511, 1), nn.Conv2d(511, 512, 1), nn.Conv2d(2048, 2048, 3, groups=2048))
+    pack(layers)
+    assert [isinstance(layer, PackedConv2d) for layer in layers] == [False, False, False]
+    layers.append(nn.Conv2d(512, 512, 1))
+    pack(layers)
+    assert [isinstance(layer, PackedConv2d) for layer in layers] == [False, False, False, True]
+
+
 def test_an_optimized_model_is_packed_and_still_exported() -> None:
     torch.manual_seed(0)
     model = sapool.compile("mobilenet-nlp_reduced-1222121", image_size=64, num_classes=10).eval()
     tuned = sapool.optimize(model, packed=True)
-    assert any(isinstance(module, PackedConv2d) for module in tuned.modules())
+    packed = [module for module in tuned.modules() if isinstance(module, PackedConv2d)]
+    assert packed
+    assert all(module.weight.numel() >= WORTH for module in packed)
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = model(x)

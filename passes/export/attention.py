@@ -51,7 +51,7 @@ class RowwiseAttention(nn.Module):
     def __init__(self, attention: SelfAttention, rows: int) -> None:
         super().__init__()
         self.heads, self.rows = attention.heads, rows
-        embedding = attention.out_proj.in_features
+        embedding = attention.in_proj_weight.shape[1]
         width = embedding // self.heads
         weight, bias = attention.in_proj_weight.detach().clone(), attention.in_proj_bias.detach().clone()
         weight[:embedding] *= width**-0.5

@@ -81,7 +81,7 @@ class SelfAttention(nn.Module):
         return tokens.transpose(1, 2).unflatten(2, x.shape[-2:])  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
-        return f"embedding={self.out_proj.in_features}, heads={self.heads}"
+        return f"embedding={self.in_proj_weight.shape[1]}, heads={self.heads}"
 
 
 def attend(x: Tensor, attention: SelfAttention, positions: Positions | None) -> Tensor:
