@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import sapool
-from benchmarks.__main__ import in_turn
+from benchmarks.measure import in_turn
 from sapool.cost.memory import Assumptions, activation_memory
 
 _SIZES = (64, 96, 128, 192, 256, 320, 384)

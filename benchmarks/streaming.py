@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import sapool
-from benchmarks.__main__ import in_turn, resident
+from benchmarks.measure import in_turn, resident
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def fold_projections(module: fx.GraphModule, plan: Plan, log: Log) -> None:
             log.refused(site.name, f"{site.module}.attention.out_proj", "no plain convolution stands right behind it")
             continue
         follows[0] = _projecting(follows[0], attention.out_proj)
-        attention.out_proj = nn.Identity()
+        attention.set_submodule("out_proj", nn.Identity())
         log.rewrote(site.name, f"{site.module}.attention.out_proj", "linear", "folded into the convolution behind it")
 
 
