@@ -22,14 +22,14 @@ def optimize(
 ) -> CompiledModel:
     """A faster copy of a model for inference, in eval mode. Each rewrite is appended to `rewrites`.
 
-    Batch norms are folded into convolutions, attention that window normalisation cancels becomes average pooling, what
-    is dead goes, and weights are laid out channels-last.
+    Batch norms are folded into convolutions, attention that window normalisation cancels becomes average pooling,
+    projections become part of the convolutions behind them, what is dead goes, and weights are laid out channels-last.
 
     Args:
         model: stays as it is.
         channels_last: lay convolution weights out channels-last, which oneDNN and cuDNN prefer.
-        packed: keep kernels in oneDNN's own order too, for inference on a CPU: faster, above all for few images, in as
-            many bytes again. Files and devices aren't concerned.
+        packed: keep large kernels in oneDNN's own order too, for inference on a CPU: faster, above all for few images,
+            in as many bytes again. Files and devices aren't concerned.
         check: compare the result with the original on random inputs before returning it.
 
     Raises:

@@ -44,6 +44,7 @@ _OURS = (
     ("clean_up", "what no output needs goes"),
     ("cancel_attention", "inference: attention that window normalisation cancels becomes average pooling"),
     ("fold_norms", "inference: batch norms become part of the convolutions before them"),
+    ("fold_projections", "inference: pools' linear maps become part of the convolutions behind them"),
     ("mix_outputs", "microcontrollers: outputs of a dynamic convolution's kernels are mixed, not the kernels"),
     ("split_attention", "microcontrollers: attention head by head, in blocks of query rows"),
     ("square_deviations", "microcontrollers: gaussian pooling squares deviations, in an order that few bits can bear"),
