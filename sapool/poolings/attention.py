@@ -84,6 +84,13 @@ class SelfAttention(nn.Module):
         return f"embedding={self.in_proj_weight.shape[1]}, heads={self.heads}"
 
 
+def rows_of_heads(embedding: int, heads: int, first: int, stop: int) -> tuple[slice, slice, slice]:
+    """Which rows of `in_proj_weight` make the queries, keys and values of the heads from `first` to `stop`."""
+    width = embedding // heads
+    query, key, value = (slice(part * embedding + first * width, part * embedding + stop * width) for part in range(3))
+    return query, key, value
+
+
 def attend(x: Tensor, attention: SelfAttention, positions: Positions | None) -> Tensor:
     """Self-attention over the pixels of (N, d, h, w) with positions added; same shape."""
     return attention.over(x if positions is None else x + positions(*x.shape[-2:]))

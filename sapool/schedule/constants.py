@@ -13,6 +13,8 @@ from torch.fx.node import map_aggregate
 from sapool.analysis.shapes import on_meta
 from sapool.cost.unroll import unroll
 from sapool.errors import InputError
+from sapool.schedule.heads.groups import Groups
+from sapool.schedule.heads.split import split
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,12 @@ Template = tuple[Any, Any]
 """A node's args and kwargs with `PerImage` and `Dtype` in place of constants that aren't."""
 
 
-def templates(module: fx.GraphModule, graph: fx.GraphModule, height: int, width: int) -> dict[fx.Node, Template]:
+def templates(
+    module: fx.GraphModule, graph: fx.GraphModule, height: int, width: int, groups: tuple[Groups, ...] = ()
+) -> dict[fx.Node, Template]:
     """The arguments of each node of `graph`, which is `module` unrolled for one image in float32.
+
+    Heads of its attention are in these groups.
 
     They are compared with those of a second unrolling, for two images in half precision.
 
@@ -45,6 +51,7 @@ def templates(module: fx.GraphModule, graph: fx.GraphModule, height: int, width:
     torch.set_default_dtype(torch.float16)
     try:
         other = unroll(on_meta(module).half(), height, width, batch=2)  # type: ignore[arg-type]
+        other = split(other, groups) if groups else other
     finally:
         torch.set_default_dtype(before)
     nodes, twins = list(graph.graph.nodes), list(other.graph.nodes)

@@ -14,6 +14,8 @@ from sapool.schedule.moves import Region
 
 _GRAINS = (8, 16, 32, 64)
 """How many cut points are tried; more of them while there is time."""
+_VALLEYS, _SKETCH = 48, 8
+"""Of the places where less is held than around them, how many are tried together, and with how many bands."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Cuts:
     def best(self, bands: int, deadline: float) -> Path:
         """The lowest peak that is found with regions of so many bands, before a moment of the machine's clock."""
         found = min((self.plain(), self._path({1, self.end}, bands)), key=lambda path: path.peak)
+        found = min((found, self.sketched(bands, deadline)), key=lambda path: path.peak)
         for grain in _GRAINS:
             if self.machine.clock.seconds > deadline:
                 break
@@ -55,6 +58,11 @@ class Cuts:
             if grain >= self.end:
                 break
         return found
+
+    def sketched(self, bands: int, deadline: float) -> Path:
+        """A path that is soon found: the best of a few bands, with as many as are wanted."""
+        sketch = self._path(self._valleys(), min(bands, _SKETCH), self.plain().peak, deadline)
+        return self._measured([Region(r.start, r.stop, bands) if r.bands > 1 else r for r in sketch.regions])
 
     def lightest(self, bound: int, bands: int | None = None) -> Path:
         """The path with the fewest moves within `bound` bytes, of regions that have been measured.
@@ -131,6 +139,13 @@ class Cuts:
             found.add(min(near, key=lambda at: self.live[at]))
             place += span
         return found
+
+    def _valleys(self) -> set[int]:
+        """Places where less is held than around them; of many the lowest of each stretch."""
+        live = self.live
+        found = [at for at in range(2, self.end) if live[at] <= live[at - 1] and live[at] < live[at + 1]]
+        span = -(-len(found) // _VALLEYS)
+        return {1, self.end, *(min(found[at : at + span], key=lambda p: live[p]) for at in range(0, len(found), span or 1))}
 
     def _peak(self, region: Region, bound: int | None) -> int:
         """The peak of one region; any figure from `bound` up where it is that high."""

@@ -6,15 +6,20 @@ from collections.abc import Sequence
 
 from torch import fx
 
-from sapool.cost.assumptions import Assumptions
+from sapool.cost.assumptions import BYTES, Assumptions
 from sapool.errors import InputError
 from sapool.schedule.cuts import Cuts, Path
+from sapool.schedule.heads.choice import needs
+from sapool.schedule.heads.groups import Groups
+from sapool.schedule.heads.split import split
 from sapool.schedule.machine import Machine
 from sapool.schedule.moves import Clock
 from sapool.schedule.operations import network
 from sapool.schedule.order import best_order
 from sapool.schedule.schedule import Schedule
 
+_NEAR = 0.95
+"""Of a peak: where attention alone holds as much, it is what the peak is due to."""
 BANDS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of bands that are tried, from few to many, before rows are computed one by one."""
 
@@ -52,19 +57,93 @@ def plan(
     for name, value in (("budget", budget), ("bands", bands)):
         if value is not None and value < 1:
             raise InputError(f"{name}: expected a positive number, not {value}")
-    return _Planner(graph, assumptions, input_by_rows, seconds).plan(budget, bands)
+    return _Variants(graph, assumptions, input_by_rows, seconds).plan(budget, bands)
+
+
+class _Variants:
+    """The graph as it stands, and with the heads of its attention in groups, where that takes less."""
+
+    def __init__(self, graph: fx.GraphModule, assumptions: Assumptions, input_by_rows: bool, seconds: float) -> None:
+        self.graph, self.assumptions, self.input_by_rows = graph, assumptions, input_by_rows
+        self.seconds, self.clock = seconds, Clock()
+        self.whole = _Planner(graph, assumptions, input_by_rows, seconds, self.clock)
+        self.needs = needs(graph, self.whole.net, self.whole.cuts[0].live, BYTES[assumptions.dtype])
+        self.together = max((need.peak((need.heads,)) for need in self.needs), default=0)
+        self.apart = max((need.lowest for need in self.needs), default=0)
+
+    def plan(self, budget: int | None, bands: int | None) -> Schedule:
+        if self.apart == self.together:
+            return self.whole.plan(budget, bands)
+        return self._within(budget) if budget is not None else self._lowest(bands)
+
+    def _lowest(self, bands: int | None) -> Schedule:
+        found = list[Schedule]()
+        if bands is not None or self.together < _NEAR * self.whole.sketched():
+            self.whole.deadline = self.seconds / 2
+            found.append(self.whole.plan(None, bands))
+            if self.together < _NEAR * found[0].peak:
+                return found[0]
+        found.append(self._split(self.apart).plan(None, bands))
+        if bands is None and self._groups(found[-1].peak) != found[-1].groups and self.clock.seconds < self.seconds:
+            found.append(self._split(found[-1].peak).plan(None, None))  # other things hold so much anyhow
+        return min(found, key=lambda schedule: (schedule.peak, sum(map(len, schedule.groups))))
+
+    def _within(self, budget: int) -> Schedule:
+        """The least change that fits: heads together, few groups of them, or many."""
+        found = list[Schedule]()
+        for most in (self.together, budget * 15 // 16, self.apart):
+            if self.apart <= most <= budget:
+                planner = self.whole if most == self.together else self._split(most)
+                found.append(planner.plan(budget, None))
+                if found[-1].arena <= budget:
+                    return found[-1]
+        return min([*found, self._lowest(None)], key=lambda schedule: schedule.peak)
+
+    def _groups(self, most: int) -> tuple[Groups, ...]:
+        return tuple(need.fewest(most) for need in self.needs)
+
+    def _split(self, most: int) -> _Planner:
+        """A planner of the graph with as few groups of heads as take so many bytes."""
+        groups = self._groups(most)
+        plain = self.whole.cuts[0].plain().peak
+        made = split(self.graph, groups)
+        planner = _Planner(made, self.assumptions, self.input_by_rows, self.seconds, self.clock, groups, plain)
+        planner.deadline = max(self.seconds, self.clock.seconds + self.seconds / 2)
+        return planner
 
 
 class _Planner:
-    def __init__(self, graph: fx.GraphModule, assumptions: Assumptions, input_by_rows: bool, seconds: float) -> None:
-        self.clock = Clock()
+    """Plans one graph.
+
+    Args:
+        seconds: until this one must be done, as the clock tells it.
+        groups: how the heads of its attention have been cut.
+        plain_peak: bytes at the peak of the graph as it stands; None where this is it.
+    """
+
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        assumptions: Assumptions,
+        input_by_rows: bool,
+        seconds: float,
+        clock: Clock,
+        groups: tuple[Groups, ...] = (),
+        plain_peak: int | None = None,
+    ) -> None:
+        self.clock, self.groups = clock, groups
         self.net, self.assumptions, self.input_by_rows = network(graph, assumptions), assumptions, input_by_rows
         given = tuple(range(len(self.net.operations)))
         self.found = best_order(self.net, assumptions, seconds=seconds / 3, clock=self.clock)
         self.orders = [given] if self.found.order == given else [given, self.found.order]
         self.cuts = [Cuts(self._machine(order)) for order in self.orders]
+        self.plain_peak = self.cuts[0].plain().peak if plain_peak is None else plain_peak
         self.deadline = seconds
         self.rows = max(operation.steps for operation in self.net.operations)
+
+    def sketched(self) -> int:
+        """Bytes at the peak of a schedule that is soon found."""
+        return self.cuts[0].sketched(self.rows, self.deadline).peak
 
     def plan(self, budget: int | None, bands: int | None) -> Schedule:
         plain = [(cuts.plain(), at) for at, cuts in enumerate(self.cuts)]
@@ -104,6 +183,5 @@ class _Planner:
         )
 
     def _schedule(self, path: Path, at: int) -> Schedule:
-        return Schedule.carried_out(
-            self._machine(self.orders[at], record=True), path.regions, self.cuts[0].plain().peak, self.found
-        )
+        machine = self._machine(self.orders[at], record=True)
+        return Schedule.carried_out(machine, path.regions, self.plain_peak, self.found, self.groups)

@@ -12,6 +12,8 @@ from sapool.cost.arena import Buffer, arena_size, lower_bound
 from sapool.cost.assumptions import Assumptions
 from sapool.cost.lifetimes import operation_name
 from sapool.cost.memory import Memory, Step
+from sapool.schedule.heads.groups import Groups
+from sapool.schedule.heads.split import split
 from sapool.schedule.machine import Machine
 from sapool.schedule.moves import Move, Region, Storage
 from sapool.schedule.operations import Network, network
@@ -32,6 +34,7 @@ class Schedule:
         storages: what is held; `where[operation][row]` is the number of a row's storage.
         plain_peak: bytes at the peak of the graph as it stands, each operation at once.
         order_peak: the same in the best order that was found; `proved` says that there is no better one.
+        groups: into which groups the heads of each attention of the graph are cut; () where they are together.
     """
 
     net: Network
@@ -45,6 +48,7 @@ class Schedule:
     plain_peak: int
     order_peak: int
     proved: bool
+    groups: tuple[Groups, ...] = ()
 
     @classmethod
     def of(
@@ -54,17 +58,26 @@ class Schedule:
         order: Sequence[int],
         regions: Sequence[Region],
         input_by_rows: bool = False,
+        groups: tuple[Groups, ...] = (),
     ) -> Schedule:
         """The schedule of given regions, as another schedule has them."""
         net = network(graph, assumptions)
-        found = best_order(net, assumptions, seconds=0)
         plain = Machine(net, range(len(net.operations)), assumptions, input_by_rows=input_by_rows)
         peak = plain.run([Region(place, place + 1) for place in range(1, len(net.operations))])
+        net = network(split(graph, groups), assumptions) if groups else net
+        found = best_order(net, assumptions, seconds=0)
         machine = Machine(net, order, assumptions, input_by_rows=input_by_rows, record=True)
-        return cls.carried_out(machine, regions, peak, found)
+        return cls.carried_out(machine, regions, peak, found, groups)
 
     @classmethod
-    def carried_out(cls, machine: Machine, regions: Sequence[Region], plain_peak: int, found: Found) -> Schedule:
+    def carried_out(
+        cls,
+        machine: Machine,
+        regions: Sequence[Region],
+        plain_peak: int,
+        found: Found,
+        groups: tuple[Groups, ...] = (),
+    ) -> Schedule:
         """The schedule that a recording machine follows through regions."""
         machine.run(regions)
         moves, storages = machine.timeline()
@@ -80,6 +93,7 @@ class Schedule:
             plain_peak=plain_peak,
             order_peak=found.peak,
             proved=found.proved,
+            groups=groups,
         )
 
     @property
@@ -152,11 +166,13 @@ class Schedule:
 
     def __str__(self) -> str:
         operations, regions = len(self.net.operations) - 1, self.streamed
+        most = max(map(len, self.groups), default=1)
+        apart = f", heads of attention in up to {most} groups" if most > 1 else ""
         if regions:
             count, bands = sum(r.stop - r.start for r in regions), max(r.bands for r in regions)
             many = "a region" if len(regions) == 1 else f"{len(regions)} regions"
-            return f"{count} of {operations} operations in {many} of up to {bands} bands of rows"
-        return "as it stands" if self.order == tuple(sorted(self.order)) else "in another order of operations"
+            return f"{count} of {operations} operations in {many} of up to {bands} bands of rows{apart}"
+        return ("as it stands" if self.order == tuple(sorted(self.order)) else "in another order of operations") + apart
 
     def word(self, move: Move) -> str:
         """What a move does: an operation, and its rows if they aren't all."""

@@ -18,6 +18,7 @@ from sapool.errors import InputError
 from sapool.model import CompiledModel
 from sapool.schedule.constants import templates
 from sapool.schedule.execution import Execution, tensors_of
+from sapool.schedule.heads.groups import Groups
 from sapool.schedule.moves import Region
 from sapool.schedule.planner import plan
 from sapool.schedule.schedule import Schedule
@@ -37,14 +38,14 @@ class Program:
 
     def __init__(self, module: fx.GraphModule, size: tuple[int, int], schedule: Schedule) -> None:
         self.module, self.size, self.schedule = module, size, schedule
-        self.templates = templates(module, schedule.net.graph, *size)
+        self.templates = templates(module, schedule.net.graph, *size, schedule.groups)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         s = self.schedule
-        return _rebuilt, (self.module, self.size, s.assumptions, s.input_by_rows, s.order, s.regions)
+        return _rebuilt, (self.module, self.size, s.assumptions, s.input_by_rows, s.order, s.regions, s.groups)
 
 
 def _rebuilt(
@@ -54,8 +55,10 @@ def _rebuilt(
     input_by_rows: bool,
     order: Sequence[int],
     regions: Sequence[Region],
+    groups: tuple[Groups, ...] = (),
 ) -> Program:
-    return Program(module, size, Schedule.of(unroll(module, *size), assumptions, order, regions, input_by_rows))
+    graph = unroll(module, *size)
+    return Program(module, size, Schedule.of(graph, assumptions, order, regions, input_by_rows, groups))
 
 
 class StreamedModel(nn.Module):
