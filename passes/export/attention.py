@@ -10,13 +10,14 @@ from torch import Tensor, fx, nn
 
 from sapool.ir.plan import Plan
 from sapool.passes.record import Log
-from sapool.poolings.attention import Positions, SelfAttention
+from sapool.poolings.attention import Positions, SelfAttention, rows_of_heads
 
 BLOCKS = 64
 """Of query rows, at most: each costs a runtime some five operations a head, and about 500 bytes of its own memory."""
 SCORE_BYTES = 4
 """Of each score while a softmax runs: 16 bits before it and 16 behind it."""
 _HEADS_APART = 8
+_PROJECTIONS = ("query", "key", "value")
 _MAPS = 4
 """Of a network's largest map, what its blocks hold anyhow: a map, its expansion, and what comes of that."""
 
@@ -58,13 +59,12 @@ class RowwiseAttention(nn.Module):
         bias[:embedding] *= width**-0.5
         self.apart = self.heads <= _HEADS_APART
         parts = self.heads if self.apart else 1
-        size = embedding // parts
-        for name, w, b in zip(("query", "key", "value"), weight.chunk(3), bias.chunk(3), strict=True):
-            layers = nn.ModuleList(nn.Linear(embedding, size) for _ in range(parts))
-            for layer, rows_of_w, rows_of_b in zip(layers, torch.split(w, size), torch.split(b, size), strict=True):
-                assert isinstance(layer, nn.Linear)
-                layer.weight, layer.bias = nn.Parameter(rows_of_w.clone()), nn.Parameter(rows_of_b.clone())
-            self.add_module(name, layers)
+        for name in _PROJECTIONS:
+            self.add_module(name, nn.ModuleList(nn.Linear(embedding, embedding // parts) for _ in range(parts)))
+        for part, layers in enumerate(zip(*self._projections(), strict=True)):
+            for layer, rows_of_part in zip(layers, rows_of_heads(embedding, parts, part, part + 1), strict=True):
+                layer.weight = nn.Parameter(weight[rows_of_part].clone())
+                layer.bias = nn.Parameter(bias[rows_of_part].clone())
         self.out_proj = attention.out_proj
 
     def over(self, x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class RowwiseAttention(nn.Module):
         return self.out_proj(together)  # type: ignore[no-any-return]
 
     def _projections(self) -> tuple[nn.ModuleList, ...]:
-        return tuple(cast("nn.ModuleList", self.get_submodule(name)) for name in ("query", "key", "value"))
+        return tuple(cast("nn.ModuleList", self.get_submodule(name)) for name in _PROJECTIONS)
 
     def _headed(self, x: Tensor) -> Tensor:
         batch, length, channels = x.shape

@@ -85,7 +85,10 @@ class SelfAttention(nn.Module):
 
 
 def rows_of_heads(embedding: int, heads: int, first: int, stop: int) -> tuple[slice, slice, slice]:
-    """Which rows of `in_proj_weight` make the queries, keys and values of the heads from `first` to `stop`."""
+    """Which rows of `in_proj_weight` make the queries, keys and values of the heads from `first` to `stop`.
+
+    Projected with these rows alone, heads come out as they do together: they are independent but for `out_proj`.
+    """
     width = embedding // heads
     query, key, value = (slice(part * embedding + first * width, part * embedding + stop * width) for part in range(3))
     return query, key, value
