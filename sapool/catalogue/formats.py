@@ -26,6 +26,7 @@ class Format:
         weights: whether a file holds weights, so that the model must have some.
         runs: whether a file is a network that a runtime runs, so that it is verified before it is left.
         calibrated: whether writing one needs images whose ranges integers are fitted to.
+        plain: whether it holds a network as it stands, never streamed.
         extra: of this project, which its packages come with; "" where it needs none.
         packages: as they are imported.
         rank: where it stands in listings.
@@ -38,6 +39,7 @@ class Format:
     weights: bool = False
     runs: bool = False
     calibrated: bool = False
+    plain: bool = False
     extra: str = ""
     packages: tuple[str, ...] = ()
     rank: int = 100
@@ -66,6 +68,7 @@ def register_format(
     weights: bool = False,
     runs: bool = False,
     calibrated: bool = False,
+    plain: bool = False,
     extra: str = "",
     packages: tuple[str, ...] = (),
     rank: int = 100,
@@ -79,6 +82,7 @@ def register_format(
         weights: whether a file holds weights.
         runs: whether a runtime runs it, so that it is verified (`sapool.export.delivery`).
         calibrated: whether it needs images to calibrate on.
+        plain: whether it holds a network as it stands, so that nothing streamed is written in it.
         extra: of this project, that brings `packages`.
         packages: that are imported for it.
         rank: where it stands in listings.
@@ -93,6 +97,7 @@ def register_format(
         weights=weights,
         runs=runs,
         calibrated=calibrated,
+        plain=plain,
         extra=extra,
         packages=packages,
         rank=rank,

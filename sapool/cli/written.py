@@ -20,7 +20,8 @@ def format_written(options: argparse.Namespace) -> Format | None:
     """The format of `options.output`, or None where there is none. What can be told before torch is loaded is refused.
 
     Raises:
-        InputError: no suffix's, or what writes it isn't installed, or images to calibrate on are missing or useless.
+        InputError: no suffix's, or what writes it isn't installed, images to calibrate on are missing or useless, or a file
+            can't hold what is streamed.
     """
     from sapool.catalogue.formats import format_of
 
@@ -30,6 +31,11 @@ def format_written(options: argparse.Namespace) -> Format | None:
         return None
     entry = format_of(options.output)
     entry.check_installed()
+    if entry.plain and (options.stream or options.budget):
+        raise InputError(
+            f"{options.output}: a {entry.suffixes[0]} holds the network as it stands; write a .onnx or .pt2 to have it "
+            "streamed, or leave --stream and --budget out and stream it when it is loaded (sapool.stream)"
+        )
     if options.calibrate is not None and not entry.runs:
         raise InputError(f"--calibrate: nothing is calibrated in {options.output}")
     if entry.calibrated and options.calibrate is None and not is_run_folder(options.text):

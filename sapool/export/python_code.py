@@ -20,7 +20,7 @@ from sapool.weights.atomic import write_text
 _INDENT = "    "
 
 
-@register_format("py", suffixes=(".py",), summary="code", rank=2)
+@register_format("py", suffixes=(".py",), summary="code", plain=True, rank=2)
 def write_code(model: CompiledModel, path: str | Path) -> None:
     """Writes a model's code."""
     write_text(path, source(model))
