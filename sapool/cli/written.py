@@ -20,8 +20,8 @@ def format_written(options: argparse.Namespace) -> Format | None:
     """The format of `options.output`, or None where there is none. What can be told before torch is loaded is refused.
 
     Raises:
-        InputError: no suffix's, or what writes it isn't installed, images to calibrate on are missing or useless, or a file
-            can't hold what is streamed.
+        InputError: no suffix's, or what writes it isn't installed, or images to calibrate on are missing or useless,
+            or such a file can't hold what is streamed.
     """
     from sapool.catalogue.formats import format_of
 

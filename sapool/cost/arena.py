@@ -5,6 +5,9 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from sapool.cost.packing import search
 
 ALIGNMENT = 16
 """Bytes; what TensorFlow Lite Micro aligns its buffers to."""
@@ -28,20 +31,20 @@ class Buffer:
     offset: int | None = None
 
 
-def arena_size(buffers: Sequence[Buffer], *, seconds: float = 1.0) -> tuple[int, list[Buffer]]:
+def arena_size(buffers: Sequence[Buffer]) -> tuple[int, list[Buffer]]:
     """The bytes of an arena and its buffers with their offsets, in the order in which they were given.
 
     The best of a portfolio: greedy by size (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
     Inference", 2020, algorithm 1; also TensorFlow Lite Micro's planner), then omnimalloc's greedy and best-fit ones,
-    then its branch and bound. The first that reaches `lower_bound` ends it.
+    then a branch and bound of so many steps. The first that reaches `lower_bound` ends it. None of them looks at a
+    clock: the same buffers always have the same arena.
 
     Args:
         buffers: with different names.
-        seconds: the time limit of the branch and bound.
     """
     offsets, bound = _by_size(buffers), lower_bound(buffers)
     best = _bytes(buffers, offsets)
-    for others in _portfolio(buffers, seconds) if best > bound else ():
+    for others in _portfolio(buffers, best) if best > bound else ():
         if (size := _bytes(buffers, others)) < best:
             best, offsets = size, others
         if best <= bound:
@@ -99,19 +102,40 @@ def _placed(buffers: Sequence[Buffer], order: Sequence[int]) -> list[int]:
     return offsets
 
 
-def _portfolio(buffers: Sequence[Buffer], seconds: float) -> Iterator[list[int]]:
+def _portfolio(buffers: Sequence[Buffer], best: int) -> Iterator[list[int]]:
     # Loading it takes longer than most packings, and most never get here.
     from omnimalloc import Allocation, allocate  # noqa: PLC0415
-    from omnimalloc.allocators import SupermallocAllocator  # noqa: PLC0415
 
     wanted = [
         Allocation(i, _aligned(buffer.size), buffer.first, buffer.last + 1)
         for i, buffer in enumerate(buffers)
         if buffer.size
     ]
-    for allocator in ("omni", "best_fit", SupermallocAllocator(timeout=seconds, num_threads=1)):
+    for allocator in ("omni", "best_fit"):
         offsets = {int(placed.id): placed.offset or 0 for placed in allocate(wanted, allocator)}
-        yield [offsets.get(i, 0) for i in range(len(buffers))]
+        found = [offsets.get(i, 0) for i in range(len(buffers))]
+        best = min(best, _bytes(buffers, found))
+        yield found
+    found = _searched(buffers, best)
+    if found is not None:
+        yield found
+
+
+def _searched(buffers: Sequence[Buffer], best: int) -> list[int] | None:
+    """What a search below the best size finds. Buffers that come and go together are one block of it, side by side."""
+    together: dict[tuple[int, int], list[int]] = {}
+    for i, buffer in enumerate(buffers):
+        if buffer.size:
+            together.setdefault((buffer.first, buffer.last), []).append(i)
+    sizes = [_aligned(buffer.size) for buffer in buffers]
+    places = search([(sum(sizes[i] for i in group), *life) for life, group in together.items()], best)
+    if places is None:
+        return None
+    offsets = [0] * len(buffers)
+    for place, group in zip(places, together.values(), strict=True):
+        for i, offset in zip(group, accumulate((sizes[i] for i in group), initial=place), strict=False):
+            offsets[i] = offset
+    return offsets
 
 
 def _bytes(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:

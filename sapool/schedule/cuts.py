@@ -145,7 +145,11 @@ class Cuts:
         live = self.live
         found = [at for at in range(2, self.end) if live[at] <= live[at - 1] and live[at] < live[at + 1]]
         span = -(-len(found) // _VALLEYS)
-        return {1, self.end, *(min(found[at : at + span], key=lambda p: live[p]) for at in range(0, len(found), span or 1))}
+        return {
+            1,
+            self.end,
+            *(min(found[at : at + span], key=lambda p: live[p]) for at in range(0, len(found), span or 1)),
+        }
 
     def _peak(self, region: Region, bound: int | None) -> int:
         """The peak of one region; any figure from `bound` up where it is that high."""

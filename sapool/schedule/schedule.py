@@ -123,7 +123,7 @@ class Schedule:
 
     @cached_property
     def _packed(self) -> tuple[int, list[Buffer]]:
-        return arena_size(self.wanted, seconds=1.0)
+        return arena_size(self.wanted)
 
     @property
     def arena(self) -> int:

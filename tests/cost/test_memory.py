@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
 import sapool
-from sapool.cost.arena import ALIGNMENT, Buffer, arena_size
+from sapool.cost.arena import ALIGNMENT, Buffer, arena_size, greedy_by_size, lower_bound
 from sapool.cost.assumptions import Assumptions
 from sapool.cost.budget import parse_size
 from sapool.cost.lifetimes import Lifetimes
@@ -165,6 +166,19 @@ def test_no_two_buffers_overlap_in_space_and_time(wanted: list[Buffer]) -> None:
             assert not together or a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
     moments = [sum(b.size for b in wanted if b.first <= t <= b.last) for t in range(30)]
     assert size >= max(moments)
+
+
+def test_packing_looks_at_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case that greedy packers miss and the search doesn't, on a machine on which hours pass between two looks."""
+    random = Random(1)
+    wanted = []
+    for i in range(30):
+        first = random.randrange(20)
+        wanted.append(Buffer(str(i), random.randrange(1, 60) * 16, first, first + random.randrange(9)))
+    placed = arena_size(wanted)
+    assert placed[0] == lower_bound(wanted) < greedy_by_size(wanted)
+    monkeypatch.setattr("time.monotonic", iter(range(0, 10**9, 10_000)).__next__)
+    assert arena_size(wanted) == placed
 
 
 @pytest.mark.parametrize(

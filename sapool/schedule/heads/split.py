@@ -92,7 +92,7 @@ def _attention(attend: fx.Node) -> Attention | None:
         and sorted(_numbers(forward[0])) == [1, 2]
         and tuple(shape_of(forward[1])) == (*shape[:2], shape[3] * shape[4])
     )
-    tokens = linear.args[0]
+    tokens = bind(("input",), linear.args, linear.kwargs)["input"]
     return Attention(tokens, linear, attend, forward[1], *shape[3:]) if known and is_tensor(tokens) else None
 
 
@@ -116,9 +116,9 @@ def _forward(node: fx.Node) -> Iterator[fx.Node]:
 
 def _numbers(node: fx.Node) -> list[int]:
     """The dimensions that an operation is given."""
-    given = [*node.args[1:], *node.kwargs.values()]
+    given: list[Any] = [*node.args[1:], *node.kwargs.values()]
     flat = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-    return [d % len(shape_of(node.args[0])) for d in flat]  # type: ignore[union-attr]
+    return [d % len(shape_of(node.args[0])) for d in flat]
 
 
 def _split(graph: fx.Graph, found: Attention, groups: Groups, name: str) -> None:
