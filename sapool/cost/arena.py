@@ -116,9 +116,9 @@ def _portfolio(buffers: Sequence[Buffer], best: int) -> Iterator[list[int]]:
         found = [offsets.get(i, 0) for i in range(len(buffers))]
         best = min(best, _bytes(buffers, found))
         yield found
-    found = _searched(buffers, best)
-    if found is not None:
-        yield found
+    searched = _searched(buffers, best)
+    if searched is not None:
+        yield searched
 
 
 def _searched(buffers: Sequence[Buffer], best: int) -> list[int] | None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 _ORDERS = ("WAT", "TAW", "TWA")
 """In which blocks are placed: by duration, area, or the most that is held while they are there (omnimalloc's own)."""
-_NODES = 3_000
-"""Of each search, at most: what isn't found within so many is mostly not found within ten times as many either."""
+_NODES, _SEARCHES = 3_000, 5
+"""Of each search, at most: what isn't found within so many is mostly not found within ten times as many either. Each search
+goes below what the one before found."""
 
 Block = tuple[int, int, int]
 """A size in bytes, and the first and last place at which it is needed."""
@@ -28,7 +29,9 @@ def search(blocks: Sequence[Block], peak: int) -> list[int] | None:
     )
     orders = [whole.reorder(order) for order in _ORDERS]
     offsets = None
-    while peak > whole.lower_bound:
+    for _ in range(_SEARCHES):
+        if peak <= whole.lower_bound:
+            break
         found = try_solve_many(
             [order.with_bound(peak) for order in orders],
             peak,
