@@ -90,17 +90,20 @@ class _Variants:
 
     def _within(self, budget: int) -> Schedule:
         """The least change that fits: heads together, few groups of them, or many."""
-        found = list[Schedule]()
+        found = dict[tuple[Groups, ...], Schedule]()
         for most in (self.together, budget * 15 // 16, self.apart):
-            if self.apart <= most <= budget:
-                planner = self.whole if most == self.together else self._split(most)
-                found.append(planner.plan(budget, None))
-                if found[-1].arena <= budget:
-                    return found[-1]
-        return min([*found, self._lowest(None)], key=lambda schedule: schedule.peak)
+            groups = self._groups(most)
+            if self.apart <= most <= budget and groups not in found:
+                planner = self.whole if not groups else self._split(most)
+                found[groups] = planner.plan(budget, None)
+                if found[groups].arena <= budget:
+                    return found[groups]
+        return min([*found.values(), self._lowest(None)], key=lambda schedule: schedule.peak)
 
     def _groups(self, most: int) -> tuple[Groups, ...]:
-        return tuple(need.fewest(most) for need in self.needs)
+        """For each attention as few groups as take so many bytes; () where all heads are together."""
+        groups = tuple(need.fewest(most) for need in self.needs)
+        return groups if any(len(counts) > 1 for counts in groups) else ()
 
     def _split(self, most: int) -> _Planner:
         """A planner of the graph with as few groups of heads as take so many bytes."""
