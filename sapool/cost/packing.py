@@ -7,8 +7,8 @@ from collections.abc import Sequence
 _ORDERS = ("WAT", "TAW", "TWA")
 """In which blocks are placed: by duration, area, or the most that is held while they are there (omnimalloc's own)."""
 _NODES, _SEARCHES = 3_000, 5
-"""Nodes of a search, and searches, each below what the one before found. What isn't found within so many nodes is mostly
-not found within ten times as many either."""
+"""Nodes of a search, and searches, each below what the one before found. What isn't found within so many nodes is
+mostly not found within ten times as many either."""
 
 Block = tuple[int, int, int]
 """A size in bytes, and the first and last place at which it is needed."""
