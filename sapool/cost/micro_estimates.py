@@ -31,7 +31,7 @@ def tail(flat: fx.GraphModule, operations: int, width: int) -> int:
         if node.op == "call_function" and mixes(node):
             transposed += prod(node.all_input_nodes[1].meta["val"].shape) * (2 if width == 1 else 4)
     channels = sum(_channels(node) for node in flat.graph.nodes) if width == 1 else 0
-    return operations * (NODE + 2 * TENSOR + PREPARED) + REQUANTIZED * channels + transposed
+    return operations * record() + REQUANTIZED * channels + transposed
 
 
 def flash(flat: fx.GraphModule, kinds: Collection[str], operations: int, width: int) -> int:
@@ -41,6 +41,11 @@ def flash(flat: fx.GraphModule, kinds: Collection[str], operations: int, width: 
     weights = sum(prod(node.meta["val"].shape) * (4 if node in biases else width) for node in used if _is_tensor(node))
     channels = sum(_channels(node) for node in flat.graph.nodes) if width == 1 else 0
     return int(weights) + _PER_CHANNEL * channels + 2 * _DESCRIBED * operations + CORE + KERNEL * len(kinds)
+
+
+def record(channels: int = 0) -> int:
+    """Bytes of what the runtime keeps of one more operator, with so many channels that are requantized."""
+    return NODE + 2 * TENSOR + PREPARED + REQUANTIZED * channels
 
 
 def word(node: fx.Node) -> str:

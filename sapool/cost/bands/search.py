@@ -1,0 +1,177 @@
+"""Which stretches of a net to compute in bands, and in how many: what takes least of the runtime's whole arena.
+
+Every copy of an operator has its own record in the runtime's part of the arena, so bands cost there what they save of
+activations, in part. A path over cut points, whose edges are single operators and stretches, keeps below a bound of
+activations with as little of that as can be; all bounds are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sapool.cost.arena import arena_size, greedy_by_size
+from sapool.cost.bands.net import Net
+from sapool.cost.bands.script import Script, Step, Stretch
+from sapool.cost.micro_estimates import record
+
+BANDS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+"""Numbers of bands that are tried."""
+LONGEST = 24
+"""Operators of a stretch: in a longer one what neighbouring bands both need is most of each."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One operator, or a stretch in bands: what is held at most meanwhile, and what the runtime's records grow by."""
+
+    stretch: Stretch
+    peak: int
+    growth: int
+
+
+@dataclass(frozen=True)
+class Banded:
+    """A net with stretches in bands.
+
+    Attributes:
+        script: what is done.
+        stretches: those in bands.
+        head: bytes of the arena's activations, with the plan that a file ships where that is smaller.
+        growth: bytes of records beyond those of the net as it stands, estimated.
+    """
+
+    script: Script
+    stretches: tuple[Stretch, ...]
+    head: int
+    growth: int
+
+
+def in_bands(net: Net, budget: int | None = None) -> Banded:
+    """The script of a net with the smallest arena that was found; with a budget, the least change that fits.
+
+    Args:
+        net: the operators.
+        budget: bytes that activations may take. Where nothing fits, the least that they can take is what is returned.
+
+    Returns:
+        The net as it stands, without stretches, where no bands make the arena smaller.
+    """
+    plain = _banded(net, ())
+    if budget is not None and plain.head <= budget:
+        return plain
+    edges = _edges(net)
+    found = [_banded(net, path) for path in _paths(net, edges, plain.head, budget) if path]
+    fitting = [banded for banded in found if budget is not None and banded.head <= budget]
+    if fitting:
+        return min(fitting, key=lambda banded: (banded.growth, banded.head))
+    return min((plain, *found), key=lambda banded: (banded.head + (banded.growth if budget is None else 0)))
+
+
+def _banded(net: Net, stretches: Sequence[Stretch]) -> Banded:
+    script = Script.of(net, stretches)
+    assert script is not None
+    buffers = script.buffers()
+    head = min(greedy_by_size(buffers), arena_size(buffers)[0])
+    return Banded(script, tuple(stretches), head, growth_of(net, script.added()))
+
+
+def growth_of(net: Net, steps: Iterator[Step]) -> int:
+    """Bytes of records of steps beyond a net's own."""
+    return sum(record(net.operators[s.operator].channels if s.operator is not None else 0) for s in steps)
+
+
+_TRIED = 4
+"""Paths whose arenas are laid out, of those with the least to hold: the runtime's layout can have holes."""
+
+
+def _paths(net: Net, edges: Sequence[Edge], most: int, budget: int | None) -> list[tuple[Stretch, ...]]:
+    """Stretches that are worth to be laid out, the most promising first."""
+    into: dict[int, list[Edge]] = {}
+    for edge in edges:
+        into.setdefault(edge.stretch.stop, []).append(edge)
+    found: dict[tuple[Stretch, ...], tuple[int, int]] = {}
+    for bound in sorted({edge.peak for edge in edges if edge.peak <= most}, reverse=True):
+        best: list[tuple[int, Edge | None] | None] = [(0, None)]
+        for stop in range(1, len(net.operators) + 1):
+            ways = [
+                (before[0] + edge.growth, edge)
+                for edge in into.get(stop, ())
+                if edge.peak <= bound and (before := best[edge.stretch.start]) is not None
+            ]
+            best.append(min(ways, key=lambda way: (way[0], way[1].peak), default=None))
+        if best[-1] is None:
+            break
+        stretches, stop = list[Stretch](), len(net.operators)
+        while (at := best[stop]) is not None and at[1] is not None:
+            stretches[:0] = [at[1].stretch] if at[1].stretch.bands > 1 else []
+            stop = at[1].stretch.start
+        found.setdefault(tuple(stretches), (bound, best[-1][0]))
+    if budget is None:
+        return sorted(found, key=lambda path: sum(found[path]))[:_TRIED]
+    fitting = [path for path in found if found[path][0] <= budget]
+    return sorted(fitting, key=lambda path: found[path][1])[:_TRIED] + sorted(found, key=lambda path: found[path][0])[:1]
+
+
+def _edges(net: Net) -> list[Edge]:
+    """Operators at once, and stretches around those that hold more than anything that can't be in bands."""
+    script = Script.of(net, ())
+    assert script is not None
+    held = script.held(net.inputs, net.outputs)
+    edges = [Edge(Stretch(at, at + 1, 1), peak, 0) for at, peak in enumerate(held)]
+    floor = max((peak for peak, o in zip(held, net.operators, strict=True) if not net.banded(o)), default=0)
+    heavy = [at for at, peak in enumerate(held) if peak > floor]
+    crossing = _crossing(net)
+    live = [sum(script.size(n) for n in tensors) for tensors in crossing]
+    cuts = [at for at in range(len(live)) if _is_low(live, at)]
+    alone = max(held, default=0)
+    for first, last in ((a, b) for a in cuts for b in cuts if a < b <= a + LONGEST):
+        if not any(first <= at < last for at in heavy) or not _can_be(net, first, last, crossing):
+            continue
+        result = net.operators[last - 1].makes[0]
+        if live[first] + script.size(result) >= alone:
+            continue
+        lowest = alone
+        for bands in (n for n in BANDS if n <= net.tensors[result].rows):
+            edge = _edge(net, Stretch(first, last, bands), crossing)
+            if edge is not None and edge.peak < lowest:
+                lowest = edge.peak
+                edges.append(edge)
+    return edges
+
+
+def _edge(net: Net, stretch: Stretch, crossing: Sequence[frozenset[int]]) -> Edge | None:
+    script = Script(net)
+    if not script.stretch(stretch):
+        return None
+    before, after = crossing[stretch.start], crossing[stretch.stop]
+    waiting = sum(script.size(n) for n in before - {n for step in script.steps for n in step.reads})
+    peak = waiting + max(script.held(before, after))
+    return Edge(stretch, peak, growth_of(net, script.added()))
+
+
+def _can_be(net: Net, first: int, last: int, crossing: Sequence[frozenset[int]]) -> bool:
+    """Whether a stretch has maps that are read band by band, and one result."""
+    operators = net.operators[first:last]
+    inside = {o.makes[0] for o in operators}
+    return all(net.banded(o) for o in operators) and inside & crossing[last] == {operators[-1].makes[0]}
+
+
+def _crossing(net: Net) -> list[frozenset[int]]:
+    """The tensors that are needed before each operator, and those that are left at the end."""
+    last = dict.fromkeys(net.outputs, len(net.operators))
+    for at, operator in reversed(list(enumerate(net.operators))):
+        for number in operator.reads:
+            last.setdefault(number, at)
+    live, found = set(net.inputs), list[frozenset[int]]()
+    for at, operator in enumerate(net.operators):
+        live = {number for number in live if last.get(number, -1) >= at}
+        found.append(frozenset(live))
+        live |= set(operator.makes)
+    return [*found, frozenset(live & set(net.outputs))]
+
+
+def _is_low(live: Sequence[int], at: int) -> bool:
+    """Whether no less is held before the operator before or after it."""
+    near = live[max(at - 1, 0) : at + 2]
+    return live[at] == min(near)

@@ -1,0 +1,168 @@
+"""A file whose maps are computed in bands of rows: the same operators more often, slices and concatenations. Exact."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from sapool.cost.bands.net import EACH, Net, Operator, Tensor, Window
+from sapool.cost.bands.script import JOIN, SLICE, Script, Step
+from sapool.export.tflite.flatbuffer import Model, code, is_constant, shape_of, size_of, type_of
+
+_WINDOWS = ("CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D")
+_EACH = frozenset(
+    (
+        *("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "LOGISTIC", "RELU", "RELU6", "EXP", "SQRT", "RSQRT", "TANH"),
+        *("QUANTIZE", "DEQUANTIZE", "NEG", "ABS", "SQUARE", "HARD_SWISH"),
+    )
+)
+"""Kinds of operators whose rows read the same rows."""
+
+
+def net_of(model: Model) -> Net:
+    """A file's operators; tensors keep their numbers, and constants have no size."""
+    graph = model.subgraphs[0]
+    variable = {int(i) for i in graph.inputs} | {int(out) for operator in graph.operators for out in operator.outputs}
+    tensors = tuple(
+        Tensor(size_of(tensor), _rows(shape_of(tensor))) if number in variable else Tensor(0)
+        for number, tensor in enumerate(graph.tensors)
+    )
+    operators = tuple(
+        Operator(
+            code(model, operator),
+            code(model, operator),
+            tuple(int(i) for i in operator.inputs if int(i) in variable),
+            tuple(int(i) for i in operator.outputs),
+            _window(model, operator),
+            _channels(model, operator),
+            tuple(scratch_of(model, operator)),
+        )
+        for operator in graph.operators
+    )
+    return Net(tensors, operators, tuple(map(int, graph.inputs)), tuple(map(int, graph.outputs)))
+
+
+def scratch_of(model: Model, operator: Any) -> list[int]:
+    """Bytes that a kernel asks for beside its operands and its result: 32-bit sums of integers, by TFLM's own kernels.
+
+    What a batched product transposes lies in the tail.
+    """
+    graph = model.subgraphs[0]
+    result = graph.tensors[int(operator.outputs[0])]
+    if code(model, operator) in ("MEAN", "SUM") and type_of(result) in ("INT8", "INT16"):
+        return [4 * size_of(result) // (2 if type_of(result) == "INT16" else 1)]
+    return []
+
+
+def carry_out(model: Model, script: Script) -> None:
+    """Gives a model the operators of a script of its `net_of`."""
+    graph, writer = model.subgraphs[0], _Writer(model, script)
+    graph.operators = [writer.operator(step) for step in script.steps]
+
+
+class _Writer:
+    def __init__(self, model: Model, script: Script) -> None:
+        self.model, self.script, self.graph = model, script, model.subgraphs[0]
+        self.given = list(self.graph.operators)
+        self.numbers = {number: number for number in range(len(script.net.tensors))}
+        self.constants: dict[tuple[int, ...], int] = {}
+        self.codes: dict[str, int] = {}
+
+    def operator(self, step: Step) -> Any:
+        """What a step is in the file."""
+        made = [self._tensor(value) for value in step.makes]
+        reads = [self._tensor(value) for value in step.reads]
+        if step.operator is None:
+            return self._slice(step, reads, made) if step.kind == SLICE else self._join(reads, made)
+        given = self.given[step.operator]
+        operator, left = copy(given), iter(reads)
+        variable = set(self.script.net.operators[step.operator].reads)
+        operator.inputs = [next(left) if int(i) in variable else int(i) for i in given.inputs]
+        operator.outputs = made
+        return operator
+
+    def _tensor(self, value: int) -> int:
+        """The number of the tensor that a value is."""
+        if value not in self.numbers:
+            part = self.script.values[value]
+            tensor = copy(self.graph.tensors[part.tensor])
+            shape = shape_of(tensor)
+            tensor.shape, tensor.shapeSignature = [shape[0], part.last - part.first, *shape[2:]], None
+            tensor.name = f"band/{len(self.graph.tensors)}".encode()
+            self.graph.tensors.append(tensor)
+            self.numbers[value] = len(self.graph.tensors) - 1
+        return self.numbers[value]
+
+    def _slice(self, step: Step, reads: list[int], made: list[int]) -> Any:
+        source, part = self.script.values[step.reads[0]], self.script.values[step.makes[0]]
+        begin = self._constant((0, part.first - source.first, 0, 0))
+        size = self._constant(shape_of(self.graph.tensors[made[0]]))
+        return self._made("SLICE", schema.SliceOptionsT(), [*reads, begin, size], made)
+
+    def _join(self, reads: list[int], made: list[int]) -> Any:
+        options = schema.ConcatenationOptionsT()
+        options.axis = 1
+        return self._made("CONCATENATION", options, reads, made)
+
+    def _made(self, kind: str, options: Any, reads: list[int], made: list[int]) -> Any:
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self._code(kind)
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        operator.builtinOptions, operator.inputs, operator.outputs = options, reads, made
+        return operator
+
+    def _code(self, kind: str) -> int:
+        if kind not in self.codes:
+            entry = schema.OperatorCodeT()
+            entry.builtinCode = entry.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
+            entry.version = 2
+            self.model.operatorCodes.append(entry)
+            self.codes[kind] = len(self.model.operatorCodes) - 1
+        return self.codes[kind]
+
+    def _constant(self, values: tuple[int, ...]) -> int:
+        if values not in self.constants:
+            tensor, data = schema.TensorT(), schema.BufferT()
+            data.data = np.frombuffer(np.array(values, np.int32).tobytes(), np.uint8)
+            tensor.shape, tensor.type, tensor.buffer = [len(values)], schema.TensorType.INT32, len(self.model.buffers)
+            tensor.name = f"band/{len(self.graph.tensors)}".encode()
+            self.model.buffers.append(data)
+            self.graph.tensors.append(tensor)
+            self.constants[values] = len(self.graph.tensors) - 1
+        return self.constants[values]
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    return shape[1] if len(shape) == 4 and shape[0] == 1 else 0
+
+
+def _window(model: Model, operator: Any) -> Window | None:
+    kind, graph = code(model, operator), model.subgraphs[0]
+    if kind in _EACH:
+        return EACH if all(_broadcasts(shape_of(graph.tensors[int(i)])) for i in operator.inputs) else None
+    if kind not in _WINDOWS:
+        return None
+    options = operator.builtinOptions
+    kernel, dilation = getattr(options, "filterHeight", 0), 1
+    if not kernel:
+        kernel, dilation = shape_of(graph.tensors[int(operator.inputs[1])])[1], options.dilationHFactor
+    reach = (kernel - 1) * dilation + 1
+    if reach == options.strideH == 1:
+        return EACH
+    return Window(reach, options.strideH, options.padding == schema.Padding.SAME)
+
+
+def _broadcasts(shape: tuple[int, ...]) -> bool:
+    """Whether a constant or an operand is the same in every row, or a map."""
+    return len(shape) < 3 or len(shape) == 4
+
+
+def _channels(model: Model, operator: Any) -> int:
+    graph = model.subgraphs[0]
+    result = graph.tensors[int(operator.outputs[0])]
+    if code(model, operator) not in ("CONV_2D", "DEPTHWISE_CONV_2D") or type_of(result) == "FLOAT32":
+        return 0
+    return shape_of(result)[-1]
