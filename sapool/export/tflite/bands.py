@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from sapool.cost.bands.net import EACH, Net, Operator, Tensor, Window
 from sapool.cost.bands.script import JOIN, SLICE, Script, Step
-from sapool.export.tflite.flatbuffer import Model, code, is_constant, shape_of, size_of, type_of
+from sapool.export.tflite.flatbuffer import Model, code, drop_unread, shape_of, size_of, type_of
 
 _WINDOWS = ("CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D")
 _EACH = frozenset(
@@ -61,6 +61,7 @@ def carry_out(model: Model, script: Script) -> None:
     """Gives a model the operators of a script of its `net_of`."""
     graph, writer = model.subgraphs[0], _Writer(model, script)
     graph.operators = [writer.operator(step) for step in script.steps]
+    drop_unread(model)  # TensorFlow Lite Micro has room for maps that nothing makes any more
 
 
 class _Writer:
