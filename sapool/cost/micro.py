@@ -16,8 +16,11 @@ from math import prod
 import torch
 from torch import Tensor, fx
 
-from sapool.cost.arena import Buffer, arena_size, greedy_by_size
-from sapool.cost.micro_estimates import flash, mixes, tail, word
+from sapool.cost.bands.net import EACH, Net, Operator, Window
+from sapool.cost.bands.net import Tensor as Tensor_
+from sapool.cost.bands.script import JOIN, SLICE
+from sapool.cost.bands.search import as_it_stands, in_bands
+from sapool.cost.micro_estimates import flash, mixes, requantized, tail, word
 from sapool.errors import InputError
 from sapool.inference import optimize
 from sapool.ir.plan import Plan
@@ -29,6 +32,14 @@ from sapool.passes.export.padding import PAD, windows_of
 _VANISH = frozenset(("dropout", "permute", "transpose", "contiguous", "clone", "detach", "alias", "to", "expand"))
 _FUSED = frozenset(("relu", "relu_", "hardtanh", "hardtanh_", "relu6"))
 _FUSE = frozenset(("conv2d", "add", "add_", "linear", "avg_pool2d", "max_pool2d", "mul", "sub"))
+_EACH = frozenset(
+    (
+        *("add", "add_", "sub", "mul", "div", "sigmoid", "relu", "relu_", "hardtanh", "hardtanh_", "relu6"),
+        *("exp", "sqrt", "rsqrt", "tanh", "neg", "hardswish", "hardswish_"),
+    )
+)
+_MAPS = frozenset(("flip", "conv2d", "max_pool2d", "avg_pool2d", "constant_pad_nd"))
+"""What makes maps, of which bands can be read, whether or not it can be computed in bands itself."""
 _SUMMED = frozenset(("adaptive_avg_pool2d", "mean", "sum"))
 
 
@@ -41,12 +52,14 @@ class MicroMemory:
         steps: what is held while each operation runs: the name of its node, what it computes, bytes.
         tail: bytes that the runtime keeps for itself in the same arena, estimated.
         flash: bytes of the model and of the code that runs it, estimated.
+        bands: which part of it is in bands of rows, in words; "" where nothing is.
     """
 
     head: int
     steps: tuple[tuple[str, str, int], ...]
     tail: int
     flash: int
+    bands: str = ""
 
     @property
     def sram(self) -> int:
@@ -54,10 +67,18 @@ class MicroMemory:
         return self.head + self.tail
 
 
-def micro_memory(model: CompiledModel, *, integer: bool = True) -> MicroMemory:
+def micro_memory(
+    model: CompiledModel, *, integer: bool = True, streamed: bool = False, budget: int | None = None
+) -> MicroMemory:
     """The head of TensorFlow Lite Micro's arena for a model as `.int8.tflite`, or as `.tflite`.
 
     A model on the meta device gets weights of noise, on which none of this depends.
+
+    Args:
+        model: compiled; it stays as it is.
+        integer: whether the file is of int8.
+        streamed: whether maps are computed in bands of rows, where that makes the arena smaller.
+        budget: of a streamed one, bytes that head and tail may take together: as little is in bands as fits.
 
     Raises:
         InputError: it can't be had in this format; says why.
@@ -70,7 +91,21 @@ def micro_memory(model: CompiledModel, *, integer: bool = True) -> MicroMemory:
     options = model.plan.options
     image = torch.zeros(1, options.in_chans, *options.image_size)
     flat = flat_graph(tuned, image, tuned.plan, turn=not options.features_only)
-    return _fold(flat, 1 if integer else 4)
+    return _counted(flat, 1 if integer else 4, streamed, budget)
+
+
+def _counted(flat: fx.GraphModule, width: int, streamed: bool, budget: int | None) -> MicroMemory:
+    net = _Fold(flat, width).net
+    count, kinds = len(net.operators), {operator.kind for operator in net.operators}
+    own = tail(flat, count, width)
+    found = in_bands(net, budget, own=own) if streamed else as_it_stands(net)
+    if found.stretches:
+        count, kinds = len(found.script.steps), kinds | {SLICE, JOIN}
+    steps = tuple(
+        (step.kind if step.operator is None else net.operators[step.operator].name, step.kind, held)
+        for step, held in zip(found.script.steps, found.script.held(net.inputs, net.outputs), strict=True)
+    )
+    return MicroMemory(found.head, steps, own + found.growth, flash(flat, kinds, count, width), str(found))
 
 
 _SAMPLES = "it samples its map at places that it computes, which TensorFlow Lite has no operation for"
@@ -110,50 +145,93 @@ def _with_noise(model: CompiledModel) -> CompiledModel:
     return twin
 
 
-def _fold(flat: fx.GraphModule, width: int) -> MicroMemory:
-    lies: dict[fx.Node, str] = {}
-    buffers: dict[str, Buffer] = {}
-    scratch: list[Buffer] = []
-    operations: list[tuple[str, str]] = []
-    for node in flat.graph.nodes:
-        sources = [lies[source] for source in node.all_input_nodes if source in lies]
-        place = len(operations) + 1
-        if node.op == "output":
-            for name in sources:
-                buffers[name] = _until(buffers[name], len(operations))
-        elif node.op == "placeholder":
-            lies[node] = node.name
-            buffers[node.name] = Buffer(node.name, prod(node.meta["val"].shape) * width, 0, 0)
-        elif node.op != "call_function" or not sources or not isinstance(node.meta.get("val"), Tensor):
-            continue
-        elif _vanishes(node):
-            lies[node] = sources[0]
-        else:
-            if width == 1 and mixes(node):
-                sources = [sources[0], *(_in_16_bits(name, buffers, operations) for name in sources[1:])]
-            for kind, size in _results(node, width):
-                place = len(operations) + 1
-                operations.append((node.name, kind))
-                for name in sources:
-                    buffers[name] = _until(buffers[name], place)
-                name = f"{node.name}.{kind}"
-                buffers[name] = Buffer(name, size, place, place)
-                sources = [name]
-            lies[node] = name
-            if word(node) in _SUMMED and width == 1:
-                scratch.append(Buffer(f"{node.name}.scratch", 4 * prod(node.meta["val"].shape), place, place))
-    held = [*(Buffer(b.name, -(-b.size // 16) * 16, b.first, b.last) for b in buffers.values()), *scratch]
-    steps = tuple(
-        (name, kind, sum(b.size for b in held if b.first <= place <= b.last))
-        for place, (name, kind) in enumerate(operations, start=1)
+class _Fold:
+    """The operators of a flat graph, as a file has them."""
+
+    def __init__(self, flat: fx.GraphModule, width: int) -> None:
+        self.width = width
+        self.lies: dict[fx.Node, int] = {}
+        self.tensors: list[Tensor_] = []
+        self.operators: list[Operator] = []
+        self.wide: dict[int, int] = {}
+        inputs: list[int] = []
+        outputs: tuple[int, ...] = ()
+        for node in flat.graph.nodes:
+            sources = [self.lies[source] for source in node.all_input_nodes if source in self.lies]
+            if node.op == "output":
+                outputs = tuple(sources)
+            elif node.op == "placeholder":
+                self.lies[node] = self._tensor(prod(node.meta["val"].shape) * width, _map_rows(node))
+                inputs.append(self.lies[node])
+            elif node.op != "call_function" or not sources or not isinstance(node.meta.get("val"), Tensor):
+                continue
+            else:
+                self.lies[node] = sources[0] if _vanishes(node) else self._add(node, sources)
+        self.net = Net(tuple(self.tensors), tuple(self.operators), tuple(inputs), outputs)
+
+    def _add(self, node: fx.Node, sources: list[int]) -> int:
+        """What computes a node; the tensor of its result."""
+        if self.width == 1 and mixes(node):
+            sources = [sources[0], *(self._in_16_bits(node, number) for number in sources[1:])]
+        window, channels = self._window(node, sources), requantized(node) if self.width == 1 else 0
+        rows = _map_rows(node) if window is not None or word(node) in _MAPS else 0
+        summed = word(node) in _SUMMED and self.width == 1
+        for kind, size in _results(node, self.width):
+            result = self._tensor(size, rows)
+            scratch = (4 * prod(node.meta["val"].shape),) if summed else ()
+            self.operators.append(Operator(node.name, kind, tuple(sources), (result,), window, channels, scratch))
+            sources = [result]
+        return sources[0]
+
+    def _tensor(self, size: int, rows: int) -> int:
+        self.tensors.append(Tensor_(size, rows))
+        return len(self.tensors) - 1
+
+    def _in_16_bits(self, node: fx.Node, number: int) -> int:
+        """Values that are converted for a product: once, for all that read them."""
+        if number not in self.wide:
+            self.wide[number] = self._tensor(2 * self.tensors[number].size, 0)
+            self.operators.append(Operator(node.name, "quantize", (number,), (self.wide[number],)))
+        return self.wide[number]
+
+    def _window(self, node: fx.Node, sources: list[int]) -> Window | None:
+        """Which rows each row of a map reads, as the runtime's padding has it; None where that can't be in bands."""
+        kind = word(node)
+        if kind in _EACH:
+            return EACH if all(self._follows(node, source) for source in node.all_input_nodes) else None
+        if kind == "avg_pool2d":
+            return _averaged(node)
+        windows, before = windows_of(node), node.all_input_nodes[0]
+        if windows is None or not self.tensors[sources[0]].rows:
+            return None
+        apart = before.target is PAD and not _vanishes(before)
+        if not apart and not windows.free:
+            return None
+        rows = windows.rows
+        same = not apart and not (rows.valid and windows.columns.valid)
+        return EACH if rows.reach == rows.stride == 1 else Window(rows.reach, rows.stride, same)
+
+    def _follows(self, node: fx.Node, source: fx.Node) -> bool:
+        """Whether an operand of an elementwise operation is a map like its result, or the same in each row."""
+        shape = source.meta["val"].shape
+        if len(shape) < 3 or (len(shape) == 4 and shape[2] == 1):
+            return True
+        alike = len(shape) == 4 and shape[2] == node.meta["val"].shape[2]
+        return alike and source in self.lies and self.tensors[self.lies[source]].rows > 0
+
+
+def _map_rows(node: fx.Node) -> int:
+    shape = node.meta["val"].shape
+    return int(shape[2]) if len(shape) == 4 else 0
+
+
+def _averaged(node: fx.Node) -> Window | None:
+    """The windows of an average that has no padding."""
+    kernel, stride, padding = (
+        node.args[place] if len(node.args) > place else default for place, default in ((1, None), (2, []), (3, 0))
     )
-    count, kinds = len(operations), {kind for _, kind in operations}
-    head = min(greedy_by_size(held), arena_size(held)[0])
-    return MicroMemory(head, steps, tail(flat, count, width), flash(flat, kinds, count, width))
-
-
-def _until(buffer: Buffer, last: int) -> Buffer:
-    return Buffer(buffer.name, buffer.size, buffer.first, max(buffer.last, last))
+    rows = [value if isinstance(value, int) else value[0] for value in (kernel, stride or kernel)]  # type: ignore[index]
+    return None if any(padding if isinstance(padding, (list, tuple)) else [padding]) else Window(rows[0], rows[1])
 
 
 def _results(node: fx.Node, width: int) -> Iterator[tuple[str, int]]:
@@ -167,17 +245,6 @@ def _results(node: fx.Node, width: int) -> Iterator[tuple[str, int]]:
         yield from ((kind, 2 * size), ("quantize", size))
     else:
         yield kind, size * width
-
-
-def _in_16_bits(name: str, buffers: dict[str, Buffer], operations: list[tuple[str, str]]) -> str:
-    """The buffer of values that are converted for a product: once, for all that read them."""
-    wide = f"{name}.16 bits"
-    if wide not in buffers:
-        operations.append((name, "quantize"))
-        place = len(operations)
-        buffers[name] = _until(buffers[name], place)
-        buffers[wide] = Buffer(wide, 2 * buffers[name].size, place, place)
-    return wide
 
 
 def _vanishes(node: fx.Node) -> bool:

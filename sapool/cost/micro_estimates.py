@@ -16,6 +16,8 @@ from sapool.passes.export.padding import CONVOLUTIONS
 
 NODE, TENSOR, PREPARED = 64, 24, 165
 """Bytes of an operation's record, of a tensor's, and of what a kernel keeps."""
+WINDOW = 64
+"""Bytes of what a convolution's kernel keeps beside its channels."""
 REQUANTIZED = 8
 """Bytes of a channel's multiplier and shift."""
 _DESCRIBED, _PER_CHANNEL = 200, 24
@@ -30,22 +32,22 @@ def tail(flat: fx.GraphModule, operations: int, width: int) -> int:
     for node in flat.graph.nodes:
         if node.op == "call_function" and mixes(node):
             transposed += prod(node.all_input_nodes[1].meta["val"].shape) * (2 if width == 1 else 4)
-    channels = sum(_channels(node) for node in flat.graph.nodes) if width == 1 else 0
-    return operations * record() + REQUANTIZED * channels + transposed
+    channels = sum(requantized(node) for node in flat.graph.nodes) if width == 1 else 0
+    return operations * (NODE + 2 * TENSOR + PREPARED) + REQUANTIZED * channels + transposed
 
 
 def flash(flat: fx.GraphModule, kinds: Collection[str], operations: int, width: int) -> int:
     """Bytes of the file without what it says of itself, and of the code that runs it."""
     used = {node for node in flat.graph.nodes if node.op == "get_attr" and node.users}
-    biases = {node.args[2] for node in flat.graph.nodes if _channels(node) and len(node.args) > 2}
+    biases = {node.args[2] for node in flat.graph.nodes if requantized(node) and len(node.args) > 2}
     weights = sum(prod(node.meta["val"].shape) * (4 if node in biases else width) for node in used if _is_tensor(node))
-    channels = sum(_channels(node) for node in flat.graph.nodes) if width == 1 else 0
+    channels = sum(requantized(node) for node in flat.graph.nodes) if width == 1 else 0
     return int(weights) + _PER_CHANNEL * channels + 2 * _DESCRIBED * operations + CORE + KERNEL * len(kinds)
 
 
-def record(channels: int = 0) -> int:
-    """Bytes of what the runtime keeps of one more operator, with so many channels that are requantized."""
-    return NODE + 2 * TENSOR + PREPARED + REQUANTIZED * channels
+def record(channels: int, *, window: bool) -> int:
+    """Bytes of what the runtime keeps of one more operator in a band, with so many channels that are requantized."""
+    return NODE + 2 * TENSOR + (WINDOW if window else 0) + REQUANTIZED * channels
 
 
 def word(node: fx.Node) -> str:
@@ -58,7 +60,7 @@ def mixes(node: fx.Node) -> bool:
     return word(node) in ("matmul", "bmm") and word(node.all_input_nodes[0]) == "softmax"
 
 
-def _channels(node: fx.Node) -> int:
+def requantized(node: fx.Node) -> int:
     """The channels of a result that has a scale for each."""
     if node.op != "call_function" or not (node.target in CONVOLUTIONS or word(node) == "linear"):
         return 0

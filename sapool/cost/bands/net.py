@@ -142,5 +142,5 @@ class Net:
         if operator.window is None or len(operator.makes) != 1 or result.rows < 2:
             return ()
         if operator.window != EACH:
-            return operator.reads[:1]
+            return operator.reads[:1] if self.tensors[operator.reads[0]].rows else ()
         return tuple(number for number in operator.reads if self.tensors[number].rows == result.rows)

@@ -46,26 +46,46 @@ class Banded:
     head: int
     growth: int
 
+    def __str__(self) -> str:
+        if not self.stretches:
+            return ""
+        count, bands = sum(s.stop - s.start for s in self.stretches), max(s.bands for s in self.stretches)
+        many = "a stretch" if len(self.stretches) == 1 else f"{len(self.stretches)} stretches"
+        return f"{count} of {len(self.script.net.operators)} operations in {many} of up to {bands} bands of rows"
 
-def in_bands(net: Net, budget: int | None = None) -> Banded:
+
+def as_it_stands(net: Net) -> Banded:
+    """The script of a net with nothing in bands."""
+    return _banded(net, ())
+
+
+def in_bands(net: Net, budget: int | None = None, own: int | None = None) -> Banded:
     """The script of a net with the smallest arena that was found; with a budget, the least change that fits.
 
     Args:
         net: the operators.
-        budget: bytes that activations may take. Where nothing fits, the least that they can take is what is returned.
+        budget: bytes that activations may take. Where nothing fits, what takes least is returned.
+        own: bytes of the runtime's own part of the arena, where the budget is for that as well.
 
     Returns:
         The net as it stands, without stretches, where no bands make the arena smaller.
     """
-    plain = _banded(net, ())
-    if budget is not None and plain.head <= budget:
+
+    def taken(head: int, growth: int) -> int:
+        return head + (growth + (own or 0) if budget is None or own is not None else 0)
+
+    plain = as_it_stands(net)
+    if budget is not None and taken(plain.head, 0) <= budget:
         return plain
-    edges = _edges(net)
-    found = [_banded(net, path) for path in _paths(net, edges, plain.head, budget) if path]
-    fitting = [banded for banded in found if budget is not None and banded.head <= budget]
-    if fitting:
-        return min(fitting, key=lambda banded: (banded.growth, banded.head))
-    return min((plain, *found), key=lambda banded: (banded.head + (banded.growth if budget is None else 0)))
+    paths = _paths(net, _edges(net), plain.head)
+    promising = sorted(paths, key=lambda path: taken(*paths[path]))[:_TRIED]
+    fitting = [path for path in paths if budget is not None and taken(*paths[path]) <= budget]
+    promising += sorted(fitting, key=lambda path: paths[path][1])[:_TRIED]
+    found = [plain, *(_banded(net, path) for path in dict.fromkeys(promising))]
+    enough = [banded for banded in found if budget is not None and taken(banded.head, banded.growth) <= budget]
+    if enough:
+        return min(enough, key=lambda banded: (banded.growth, banded.head))
+    return min(found, key=lambda banded: taken(banded.head, banded.growth))
 
 
 def _banded(net: Net, stretches: Sequence[Stretch]) -> Banded:
@@ -78,15 +98,16 @@ def _banded(net: Net, stretches: Sequence[Stretch]) -> Banded:
 
 def growth_of(net: Net, steps: Iterator[Step]) -> int:
     """Bytes of records of steps beyond a net's own."""
-    return sum(record(net.operators[s.operator].channels if s.operator is not None else 0) for s in steps)
+    again = [None if step.operator is None else net.operators[step.operator] for step in steps]
+    return sum(record(o.channels if o else 0, window=o is not None) for o in again)
 
 
 _TRIED = 4
 """Paths whose arenas are laid out, of those with the least to hold: the runtime's layout can have holes."""
 
 
-def _paths(net: Net, edges: Sequence[Edge], most: int, budget: int | None) -> list[tuple[Stretch, ...]]:
-    """Stretches that are worth to be laid out, the most promising first."""
+def _paths(net: Net, edges: Sequence[Edge], most: int) -> dict[tuple[Stretch, ...], tuple[int, int]]:
+    """For each bound of what is held, the stretches with the least growth; with that bound, and their growth."""
     into: dict[int, list[Edge]] = {}
     for edge in edges:
         into.setdefault(edge.stretch.stop, []).append(edge)
@@ -106,11 +127,9 @@ def _paths(net: Net, edges: Sequence[Edge], most: int, budget: int | None) -> li
         while (at := best[stop]) is not None and at[1] is not None:
             stretches[:0] = [at[1].stretch] if at[1].stretch.bands > 1 else []
             stop = at[1].stretch.start
-        found.setdefault(tuple(stretches), (bound, best[-1][0]))
-    if budget is None:
-        return sorted(found, key=lambda path: sum(found[path]))[:_TRIED]
-    fitting = [path for path in found if found[path][0] <= budget]
-    return sorted(fitting, key=lambda path: found[path][1])[:_TRIED] + sorted(found, key=lambda path: found[path][0])[:1]
+        if stretches:
+            found[tuple(stretches)] = bound, best[-1][0]  # the last bound that it keeps is the lowest
+    return found
 
 
 def _edges(net: Net) -> list[Edge]:

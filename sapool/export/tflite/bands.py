@@ -20,29 +20,29 @@ _EACH = frozenset(
     )
 )
 """Kinds of operators whose rows read the same rows."""
+_MAPS = ("REVERSE_V2", "PAD", "PADV2")
+"""What makes maps besides, of which bands can be read."""
 
 
 def net_of(model: Model) -> Net:
     """A file's operators; tensors keep their numbers, and constants have no size."""
     graph = model.subgraphs[0]
     variable = {int(i) for i in graph.inputs} | {int(out) for operator in graph.operators for out in operator.outputs}
-    tensors = tuple(
-        Tensor(size_of(tensor), _rows(shape_of(tensor))) if number in variable else Tensor(0)
+    rows = {int(i): _rows(model, int(i)) for i in graph.inputs}
+    operators = []
+    for operator in graph.operators:
+        kind, made = code(model, operator), tuple(int(i) for i in operator.outputs)
+        window = _window(model, operator, rows)
+        if window is not None or kind in (*_WINDOWS, *_MAPS):
+            rows[made[0]] = _rows(model, made[0])
+        reads = tuple(int(i) for i in operator.inputs if int(i) in variable)
+        scratch, channels = tuple(scratch_of(model, operator)), _channels(model, operator)
+        operators.append(Operator(kind, kind, reads, made, window, channels, scratch))
+    tensors = (
+        Tensor(size_of(tensor), rows.get(number, 0)) if number in variable else Tensor(0)
         for number, tensor in enumerate(graph.tensors)
     )
-    operators = tuple(
-        Operator(
-            code(model, operator),
-            code(model, operator),
-            tuple(int(i) for i in operator.inputs if int(i) in variable),
-            tuple(int(i) for i in operator.outputs),
-            _window(model, operator),
-            _channels(model, operator),
-            tuple(scratch_of(model, operator)),
-        )
-        for operator in graph.operators
-    )
-    return Net(tensors, operators, tuple(map(int, graph.inputs)), tuple(map(int, graph.outputs)))
+    return Net(tuple(tensors), tuple(operators), tuple(map(int, graph.inputs)), tuple(map(int, graph.outputs)))
 
 
 def scratch_of(model: Model, operator: Any) -> list[int]:
@@ -83,6 +83,10 @@ class _Writer:
         variable = set(self.script.net.operators[step.operator].reads)
         operator.inputs = [next(left) if int(i) in variable else int(i) for i in given.inputs]
         operator.outputs = made
+        window = self.script.net.operators[step.operator].window
+        if window not in (None, EACH):  # on a whole map both rules may do, on a band of it one
+            operator.builtinOptions = copy(given.builtinOptions)
+            operator.builtinOptions.padding = schema.Padding.SAME if window.same else schema.Padding.VALID
         return operator
 
     def _tensor(self, value: int) -> int:
@@ -136,29 +140,42 @@ class _Writer:
         return self.constants[values]
 
 
-def _rows(shape: tuple[int, ...]) -> int:
+def _rows(model: Model, index: int) -> int:
+    shape = shape_of(model.subgraphs[0].tensors[index])
     return shape[1] if len(shape) == 4 and shape[0] == 1 else 0
 
 
-def _window(model: Model, operator: Any) -> Window | None:
-    kind, graph = code(model, operator), model.subgraphs[0]
+def _window(model: Model, operator: Any, rows: dict[int, int]) -> Window | None:
+    """Which rows each row of a map reads; None where that can't be in bands."""
+    kind, tensors, options = code(model, operator), model.subgraphs[0].tensors, operator.builtinOptions
+    source, result = int(operator.inputs[0]), tensors[int(operator.outputs[0])]
     if kind in _EACH:
-        return EACH if all(_broadcasts(shape_of(graph.tensors[int(i)])) for i in operator.inputs) else None
-    if kind not in _WINDOWS:
+        return EACH if all(_follows(model, int(i), shape_of(result), rows) for i in operator.inputs) else None
+    if kind not in _WINDOWS or not rows.get(source):
         return None
-    options = operator.builtinOptions
-    kernel, dilation = getattr(options, "filterHeight", 0), 1
-    if not kernel:
-        kernel, dilation = shape_of(graph.tensors[int(operator.inputs[1])])[1], options.dilationHFactor
-    reach = (kernel - 1) * dilation + 1
-    if reach == options.strideH == 1:
-        return EACH
-    return Window(reach, options.strideH, options.padding == schema.Padding.SAME)
+    if kind.endswith("POOL_2D"):
+        kernel, dilation = (options.filterHeight, options.filterWidth), (1, 1)
+    else:
+        kernel = shape_of(tensors[int(operator.inputs[1])])[1:3]  # type: ignore[assignment]
+        dilation = (options.dilationHFactor, options.dilationWFactor)
+    strides = (options.strideH, options.strideW)
+    reaches = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    valid = tuple(result.shape[1:3]) == tuple(
+        (size - reach) // stride + 1
+        for size, reach, stride in zip(shape_of(tensors[source])[1:3], reaches, strides, strict=True)
+    )
+    same = options.padding == schema.Padding.SAME and not valid
+    if kind == "AVERAGE_POOL_2D" and same:
+        return None
+    return EACH if reaches[0] == strides[0] == 1 else Window(reaches[0], strides[0], same)
 
 
-def _broadcasts(shape: tuple[int, ...]) -> bool:
-    """Whether a constant or an operand is the same in every row, or a map."""
-    return len(shape) < 3 or len(shape) == 4
+def _follows(model: Model, index: int, result: tuple[int, ...], rows: dict[int, int]) -> bool:
+    """Whether an operand of an elementwise operator is a map like its result, or the same in each row."""
+    shape = shape_of(model.subgraphs[0].tensors[index])
+    if len(shape) < 3 or (len(shape) == 4 and shape[1] == 1):
+        return True
+    return len(shape) == 4 and shape[1] == result[1] and rows.get(index, 0) > 0
 
 
 def _channels(model: Model, operator: Any) -> int:
