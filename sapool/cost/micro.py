@@ -38,7 +38,12 @@ _EACH = frozenset(
         *("exp", "sqrt", "rsqrt", "tanh", "neg", "hardswish", "hardswish_"),
     )
 )
-_MAPS = frozenset(("flip", "conv2d", "max_pool2d", "avg_pool2d", "constant_pad_nd"))
+_MAPS = frozenset(
+    (
+        *("flip", "conv2d", "max_pool2d", "avg_pool2d", "constant_pad_nd"),
+        *("reshape", "view", "upsample_nearest2d", "upsample_bilinear2d"),
+    )
+)
 """What makes maps, of which bands can be read, whether or not it can be computed in bands itself."""
 _SUMMED = frozenset(("adaptive_avg_pool2d", "mean", "sum"))
 

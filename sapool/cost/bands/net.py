@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,17 @@ class Net:
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    @cached_property
+    def last(self) -> dict[int, int]:
+        """The place of the last operator that reads each tensor; behind the last one for outputs."""
+        places = {number: at for at, operator in enumerate(self.operators) for number in operator.reads}
+        return places | dict.fromkeys(self.outputs, len(self.operators))
+
+    def results(self, start: int, stop: int) -> tuple[int, ...]:
+        """The tensors that operators from place `start` to `stop` (excluded) make for others."""
+        made = (number for operator in self.operators[start:stop] for number in operator.makes)
+        return tuple(number for number in made if self.last.get(number, -1) >= stop)
 
     def banded(self, operator: Operator) -> tuple[int, ...]:
         """The operands of an operator that it reads band by band, where it is computed so."""

@@ -15,7 +15,7 @@ SLICE, JOIN = "slice", "concatenation"
 
 @dataclass(frozen=True)
 class Stretch:
-    """Operators from place `start` to `stop` (excluded), whose result is made in so many bands."""
+    """Operators from place `start` to `stop` (excluded), whose results are made in so many bands."""
 
     start: int
     stop: int
@@ -83,20 +83,27 @@ class Script:
 
     def stretch(self, stretch: Stretch) -> bool:
         """A stretch in bands; False where that can't be."""
-        assert all(map(self.net.banded, self.net.operators[stretch.start : stretch.stop])), "a map that has no bands"
-        result = self.net.operators[stretch.stop - 1].makes[0]
-        rows = self.net.tensors[result].rows
-        each = -(-rows // stretch.bands)
-        parts: list[int] = []
-        for first in range(0, rows, each):
-            part = self._band(stretch, result, first, min(first + each, rows))
-            if part is None:
+        operators = self.net.operators[stretch.start : stretch.stop]
+        assert all(map(self.net.banded, operators)), "a map that has no bands"
+        results = self.net.results(stretch.start, stretch.stop)
+        parts: dict[int, list[int]] = {number: [] for number in results}
+        for band in range(stretch.bands):
+            rows = {number: self._rows(number, band, stretch.bands) for number in results}
+            needed = self._needed(operators, rows)
+            if needed is None:
                 return False
-            if len(parts) == JOINED:
-                parts = [self._join(parts, None)]
-            parts.append(part)
-        self._join(parts, result)
+            have = self._band(stretch, needed)
+            for number, made_ in parts.items():
+                if len(made_) == JOINED:
+                    made_[:] = [self._join(made_, None)]
+                made_.append(self._sliced(number, have, *rows[number])[0])
+        for number, made_ in parts.items():
+            self._join(made_, number)
         return True
+
+    def _rows(self, number: int, band: int, bands: int) -> tuple[int, int]:
+        rows = self.net.tensors[number].rows
+        return rows * band // bands, rows * (band + 1) // bands
 
     def size(self, value: int) -> int:
         """Bytes of a value, aligned."""
@@ -134,32 +141,29 @@ class Script:
             spans[value] = (spans[value][0], len(self.steps))
         return [*(Buffer(str(value), self.size(value), *span) for value, span in spans.items()), *scratch]
 
-    def _band(self, stretch: Stretch, result: int, first: int, last: int) -> int | None:
-        """The value that holds such rows of a stretch's result."""
-        operators = self.net.operators[stretch.start : stretch.stop]
-        needed = self._needed(operators, result, first, last)
-        if needed is None:
-            return None
+    def _band(self, stretch: Stretch, needed: dict[int, tuple[int, int]]) -> dict[int, tuple[int, Part]]:
+        """Computes a band; what holds the rows of each tensor that it needs."""
         have: dict[int, tuple[int, Part]] = {}
-        for place, operator in enumerate(operators, start=stretch.start):
+        for place in range(stretch.start, stretch.stop):
+            operator = self.net.operators[place]
             if operator.makes[0] in needed:
-                operands = {number: self._operand(operator, number, needed, have) for number in self.net.banded(operator)}
-                if len({(part.first, part.last) for _, part in operands.values()}) > 1:
-                    operands = {n: self._sliced(n, have, *needed[operator.makes[0]]) for n in operands}
-                self._run(place, operands, have)
-        return self._sliced(result, have, first, last)[0]
+                read = {number: self._operand(operator, number, needed, have) for number in self.net.banded(operator)}
+                if len({(part.first, part.last) for _, part in read.values()}) > 1:
+                    read = {number: self._sliced(number, have, *needed[operator.makes[0]]) for number in read}
+                self._run(place, read, have)
+        return have
 
     def _needed(
-        self, operators: Sequence[Operator], result: int, first: int, last: int
+        self, operators: Sequence[Operator], rows: dict[int, tuple[int, int]]
     ) -> dict[int, tuple[int, int]] | None:
-        """The rows of each tensor that a band needs."""
-        needed = {result: (first, last)}
+        """The rows of each tensor that a band needs for such rows of a stretch's results."""
+        needed = dict(rows)
         for operator in reversed(operators):
-            rows = needed.get(operator.makes[0])
-            for number in self.net.banded(operator) if rows is not None else ():
-                assert rows is not None
+            made_ = needed.get(operator.makes[0])
+            for number in self.net.banded(operator) if made_ is not None else ():
+                assert made_ is not None
                 assert operator.window is not None
-                found = wanted(operator.window, self.net.tensors[number].rows, *rows)
+                found = wanted(operator.window, self.net.tensors[number].rows, *made_)
                 if found is None:
                     return None
                 low, high = needed.get(number, found)

@@ -145,13 +145,13 @@ def _edges(net: Net) -> list[Edge]:
     cuts = [at for at in range(len(live)) if _is_low(live, at)]
     alone = max(held, default=0)
     for first, last in ((a, b) for a in cuts for b in cuts if a < b <= a + LONGEST):
-        if not any(first <= at < last for at in heavy) or not _can_be(net, first, last, crossing):
+        if not any(first <= at < last for at in heavy) or not all(map(net.banded, net.operators[first:last])):
             continue
-        result = net.operators[last - 1].makes[0]
-        if live[first] + script.size(result) >= alone:
+        results = net.results(first, last)
+        if not results or live[first] + sum(map(script.size, results)) >= alone:
             continue
         lowest = alone
-        for bands in (n for n in BANDS if n <= net.tensors[result].rows):
+        for bands in (n for n in BANDS if n <= min(net.tensors[result].rows for result in results)):
             edge = _edge(net, Stretch(first, last, bands), crossing)
             if edge is not None and edge.peak < lowest:
                 lowest = edge.peak
@@ -169,22 +169,11 @@ def _edge(net: Net, stretch: Stretch, crossing: Sequence[frozenset[int]]) -> Edg
     return Edge(stretch, peak, growth_of(net, script.added()))
 
 
-def _can_be(net: Net, first: int, last: int, crossing: Sequence[frozenset[int]]) -> bool:
-    """Whether a stretch has maps that are read band by band, and one result."""
-    operators = net.operators[first:last]
-    inside = {o.makes[0] for o in operators}
-    return all(net.banded(o) for o in operators) and inside & crossing[last] == {operators[-1].makes[0]}
-
-
 def _crossing(net: Net) -> list[frozenset[int]]:
     """The tensors that are needed before each operator, and those that are left at the end."""
-    last = dict.fromkeys(net.outputs, len(net.operators))
-    for at, operator in reversed(list(enumerate(net.operators))):
-        for number in operator.reads:
-            last.setdefault(number, at)
     live, found = set(net.inputs), list[frozenset[int]]()
     for at, operator in enumerate(net.operators):
-        live = {number for number in live if last.get(number, -1) >= at}
+        live = {number for number in live if net.last.get(number, -1) >= at}
         found.append(frozenset(live))
         live |= set(operator.makes)
     return [*found, frozenset(live & set(net.outputs))]

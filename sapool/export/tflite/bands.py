@@ -20,7 +20,7 @@ _EACH = frozenset(
     )
 )
 """Kinds of operators whose rows read the same rows."""
-_MAPS = ("REVERSE_V2", "PAD", "PADV2")
+_MAPS = ("REVERSE_V2", "PAD", "PADV2", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR")
 """What makes maps besides, of which bands can be read."""
 
 
