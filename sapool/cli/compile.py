@@ -78,11 +78,14 @@ def run(options: argparse.Namespace) -> int:
     if diagnostics and options.strict:
         raise DiagnosedError("\n".join(map(str, diagnostics)))
     parts, limit = parts_of(model, model.plan), budget
-    micro = micro_memory_on(model, board, assumed) if board is not None else None
+    micro = None
+    if board is not None:
+        micro = micro_memory_on(model, board, assumed, streamed=options.stream, budget=budget)
     if limit is None and board is not None and micro is None:
         limit = int(ROOM * board.sram)
     streaming = Streaming(cost, limit)
-    verification = write(model, options) if written is not None else None
+    activations = micro.head if micro is not None and budget is not None else None
+    verification = write(model, options, activations) if written is not None else None
     verdict = verdict_on(board, micro, streaming, parts) if board is not None else None
     if options.json:
         data = as_data(model, cost, diagnostics, streaming if options.stream or budget is not None else None)

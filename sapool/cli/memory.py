@@ -62,17 +62,20 @@ def _show_bars(out: Console, columns: Sequence[str], rows: Sequence[tuple[Any, .
 _LONGEST, _SHORTEST = 40, 10
 
 
-def micro_memory_on(model: CompiledModel, board: Device, assumed: Assumptions) -> MicroMemory | None:
+def micro_memory_on(
+    model: CompiledModel, board: Device, assumed: Assumptions, *, streamed: bool, budget: int | None
+) -> MicroMemory | None:
     """What TensorFlow Lite Micro takes of a board that it runs on; None where that can't be said.
 
     Files of its are of int8 or of floats. What can't be one, or isn't asked to be, is counted as for other runtimes.
+    It is streamed only if that is asked for, by a budget or at all.
     """
     if board.runtime != "tflm" or assumed.dtype not in ("int8", "fp32"):
         return None
     if reason := refusal(model.plan):
         print(f"note: {reason}", file=sys.stderr)
         return None
-    return micro_memory(model, integer=assumed.dtype == "int8")
+    return micro_memory(model, integer=assumed.dtype == "int8", streamed=streamed or budget is not None, budget=budget)
 
 
 def verdict_on(board: Device, micro: MicroMemory | None, streaming: Streaming, parts: Mapping[str, str]) -> Verdict:

@@ -46,8 +46,11 @@ def format_written(options: argparse.Namespace) -> Format | None:
     return entry
 
 
-def write(model: CompiledModel, options: argparse.Namespace) -> Verification | None:
-    """Writes what the suffix says; returns what was found of a file that a runtime runs."""
+def write(model: CompiledModel, options: argparse.Namespace, activations: int | None = None) -> Verification | None:
+    """Writes what the suffix says; returns what was found of a file that a runtime runs.
+
+    Where it is known what a board's runtime leaves for `activations`, that many bytes are the budget of its files.
+    """
     from sapool.catalogue.formats import format_of
     from sapool.export import write as export
     from sapool.schedule.streamed import stream
@@ -57,7 +60,9 @@ def write(model: CompiledModel, options: argparse.Namespace) -> Verification | N
         return None
     subject: nn.Module = model
     if options.stream or options.budget:
-        subject = stream(model.eval(), options.budget, assumptions=assumptions(options))
+        entry = format_of(options.output)
+        own = activations is not None and entry.calibrated and entry.extra == "tflite"
+        subject = stream(model.eval(), activations if own else options.budget, assumptions=assumptions(options))
     run = options.text if is_run_folder(options.text) else None
     found: Verification = export(subject, options.output, options.calibrate or run, preparation=run)
     return found

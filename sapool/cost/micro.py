@@ -16,8 +16,7 @@ from math import prod
 import torch
 from torch import Tensor, fx
 
-from sapool.cost.bands.net import EACH, Net, Operator, Window
-from sapool.cost.bands.net import Tensor as Tensor_
+from sapool.cost.bands.net import EACH, Net, Operator, Value, Window
 from sapool.cost.bands.script import JOIN, SLICE
 from sapool.cost.bands.search import as_it_stands, in_bands
 from sapool.cost.micro_estimates import flash, mixes, requantized, tail, word
@@ -156,7 +155,7 @@ class _Fold:
     def __init__(self, flat: fx.GraphModule, width: int) -> None:
         self.width = width
         self.lies: dict[fx.Node, int] = {}
-        self.tensors: list[Tensor_] = []
+        self.tensors: list[Value] = []
         self.operators: list[Operator] = []
         self.wide: dict[int, int] = {}
         inputs: list[int] = []
@@ -189,7 +188,7 @@ class _Fold:
         return sources[0]
 
     def _tensor(self, size: int, rows: int) -> int:
-        self.tensors.append(Tensor_(size, rows))
+        self.tensors.append(Value(size, rows))
         return len(self.tensors) - 1
 
     def _in_16_bits(self, node: fx.Node, number: int) -> int:

@@ -33,12 +33,14 @@ class Backend(ABC):
         integer: whether files compute in integers, which are fitted to the calibration's images.
         images: how many images a file is compared on at most; None for all that it is calibrated on.
         batch: how many the runtime is given at a time.
+        lays_bands: whether the format puts a streamed network in bands of its own, in place of ours.
     """
 
     format: ClassVar[str]
     integer: ClassVar[bool] = False
     images: ClassVar[int | None] = None
     batch: ClassVar[int] = BATCH
+    lays_bands: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -105,7 +107,13 @@ def deliver(
         )
     backend.check(model)
     channels, size = shape_of(model)
-    ready = subject(model, calibration or noise(channels, size), preparation or Preparation(), backend.rewrite)
+    ready = subject(
+        model,
+        calibration or noise(channels, size),
+        preparation or Preparation(),
+        backend.rewrite,
+        whole=backend.lays_bands,
+    )
     with tempfile.TemporaryDirectory() as folder, replacing(path) as temporary:
         watched = Path(folder) / f"watched{path.suffix}"
         backend.write(ready, temporary, watched)

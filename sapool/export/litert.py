@@ -15,8 +15,9 @@ from sapool.cost.micro import refusal
 from sapool.errors import InputError, WorkError
 from sapool.export.calibration import Calibration, Preparation
 from sapool.export.delivery import Backend, deliver
-from sapool.export.subject import Rewriting, Subject
+from sapool.export.subject import Rewriting, Subject, compiled_twin
 from sapool.export.tflite import conversion, flatbuffer
+from sapool.export.tflite.bands import lay_in_bands
 from sapool.export.tflite.memory import Head, add_plan, head_of
 from sapool.export.tflite.runtimes import LiteRT, Recorded, run_micro
 from sapool.export.verification import Runtime, Verification
@@ -42,6 +43,7 @@ class LiteRTBackend(Backend):
 
     format: ClassVar[str] = "tflite"
     images: ClassVar[int | None] = 32
+    lays_bands: ClassVar[bool] = True
 
     @property
     def runtime(self) -> str:
@@ -57,13 +59,7 @@ class LiteRTBackend(Backend):
         return rewriting
 
     def check(self, model: CompiledModel | StreamedModel) -> None:
-        if isinstance(model, StreamedModel):
-            raise InputError(
-                "a streamed network can't be written as .tflite: TensorFlow Lite pads a map at all four sides or at "
-                "none, and a band of rows at two or three, so that each band is copied to be padded, which takes more "
-                "than streaming saves; write the network itself, or a .onnx"
-            )
-        if reason := refusal(model.plan):
+        if reason := refusal(compiled_twin(model).plan):
             raise InputError(reason)
 
     def write(self, subject: Subject, path: Path, watched: Path) -> None:
@@ -76,9 +72,12 @@ class LiteRTBackend(Backend):
         if turned:
             flatbuffer.turn_image(model)
         model.description = f"{subject.metadata['architecture']}, by sapool {subject.metadata['sapool']}"
-        flatbuffer.add_metadata(model, [("sapool", json.dumps(subject.metadata).encode())])
         watched.write_bytes(flatbuffer.write(model))
         flatbuffer.keep_outputs(model, len(subject.outputs))
+        metadata = dict(subject.metadata)
+        if subject.asked is not None:
+            metadata["streamed"] = lay_in_bands(model, subject.asked.budget, images[:_ON_MICRO], path.name)
+        flatbuffer.add_metadata(model, [("sapool", json.dumps(metadata).encode())])
         add_plan(model)
         path.write_bytes(flatbuffer.write(model))
 

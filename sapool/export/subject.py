@@ -92,6 +92,7 @@ class Subject:
         plan: of the model.
         optimized: the network before it was streamed; its graph is what figures of cost are of.
         streamed: whether it computes in bands of rows.
+        asked: the streamed model that was given, where the format has bands of its own; None else.
     """
 
     network: nn.Module
@@ -106,6 +107,7 @@ class Subject:
     plan: Plan
     optimized: CompiledModel
     streamed: bool
+    asked: StreamedModel | None = None
 
     @property
     def example(self) -> Tensor:
@@ -128,8 +130,12 @@ def subject(
     calibration: Calibration,
     preparation: Preparation,
     rewrite: Rewriting,
+    *,
+    whole: bool = False,
 ) -> Subject:
     """Makes a model ready to be written. The model stays as it is.
+
+    With `whole` the network of a streamed model isn't streamed: the format has bands of its own.
 
     Raises:
         InputError: it has no weights.
@@ -144,7 +150,7 @@ def subject(
     rewrite(tuned, tuned.plan)
     tuned.requires_grad_(False)
     network: nn.Module = tuned
-    if isinstance(model, StreamedModel):
+    if isinstance(model, StreamedModel) and not whole:
         schedule = model.schedule
         network = stream(
             tuned,
@@ -171,20 +177,26 @@ def subject(
         metadata(compiled, preparation, network),
         compiled.plan,
         tuned,
-        isinstance(model, StreamedModel),
+        network is not tuned,
+        model if isinstance(model, StreamedModel) and whole else None,
     )
 
 
 def shape_of(model: CompiledModel | StreamedModel) -> tuple[int, tuple[int, int]]:
     """Channels and size of the images that a model is exported for."""
-    options = _compiled_twin(model).plan.options
+    options = compiled_twin(model).plan.options
     if isinstance(model, StreamedModel):
         return options.in_chans, model.program.size
     height, width = options.image_size
     return options.in_chans, (height, width)
 
 
-def _compiled_twin(model: CompiledModel | StreamedModel) -> CompiledModel:
+def compiled_twin(model: CompiledModel | StreamedModel) -> CompiledModel:
+    """The compiled model itself, or that of a streamed one, without weights.
+
+    Raises:
+        InputError: it isn't a compiled one.
+    """
     compiled = model.program.module if isinstance(model, StreamedModel) else model
     if not isinstance(compiled, CompiledModel):
         raise InputError("only what sapool compiled can be exported: sapool.compile(TEXT), or a stream of that")
@@ -193,7 +205,7 @@ def _compiled_twin(model: CompiledModel | StreamedModel) -> CompiledModel:
 
 def _compiled(model: CompiledModel | StreamedModel) -> tuple[CompiledModel, tuple[int, int]]:
     """The compiled model, that of a streamed one with its weights; and the size of its images."""
-    compiled = _compiled_twin(model)
+    compiled = compiled_twin(model)
     _, size = shape_of(model)
     if isinstance(model, StreamedModel):
         compiled = copy.deepcopy(compiled)

@@ -70,15 +70,16 @@ class StreamedModel(nn.Module):
 
     Attributes:
         program: what is done.
+        budget: bytes that activations may take, as it was asked for; None for as few as possible.
     """
 
-    def __init__(self, model: fx.GraphModule, program: Program) -> None:
+    def __init__(self, model: fx.GraphModule, program: Program, budget: int | None = None) -> None:
         super().__init__()
         shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
         twin = copy.deepcopy(model, shared)
         for kind in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             setattr(self, kind, vars(twin)[kind])
-        self.program = program
+        self.program, self.budget = program, budget
         self.training = model.training
 
     @property
@@ -146,7 +147,7 @@ def stream(
         raise InputError(
             f"budget: the activations don't fit {limit:,} bytes; streamed row by row they still take {schedule.arena:,}"
         )
-    streamed = StreamedModel(graph, Program(twin, size, schedule))
+    streamed = StreamedModel(graph, Program(twin, size, schedule), limit)
     if check and not any(parameter.is_meta for parameter in model.parameters()):
         _compare(graph, streamed, size)
     return streamed

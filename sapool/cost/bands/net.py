@@ -91,7 +91,7 @@ def wanted(window: Window, size: int, first: int, last: int) -> tuple[int, int] 
 
 
 @dataclass(frozen=True)
-class Tensor:
+class Value:
     """A value that isn't a constant.
 
     Attributes:
@@ -131,7 +131,7 @@ class Operator:
 class Net:
     """Operators in the order in which they run; tensors have their places in `tensors` for numbers."""
 
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[Value, ...]
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]

@@ -23,7 +23,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Value:
+class Piece:
     """A tensor, or rows of it from `first` to `last` (excluded)."""
 
     tensor: int
@@ -59,7 +59,7 @@ class Script:
 
     def __init__(self, net: Net) -> None:
         self.net, self.steps = net, list[Step]()
-        self.values = [Value(number, 0, tensor.rows) for number, tensor in enumerate(net.tensors)]
+        self.values = [Piece(number, 0, tensor.rows) for number, tensor in enumerate(net.tensors)]
         self._cut: dict[tuple[int, int, int], int] = {}
 
     @classmethod
@@ -216,7 +216,7 @@ class Script:
         have[operator.makes[0]] = value, result
 
     def _value(self, tensor: int, first: int, last: int) -> int:
-        self.values.append(Value(tensor, first, last))
+        self.values.append(Piece(tensor, first, last))
         return len(self.values) - 1
 
     def _join(self, parts: Sequence[int], whole: int | None) -> int:

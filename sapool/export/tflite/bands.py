@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import tempfile
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from torch import Tensor
 
-from sapool.cost.bands.net import EACH, Net, Operator, Tensor, Window
-from sapool.cost.bands.script import JOIN, SLICE, Script, Step
-from sapool.export.tflite.flatbuffer import Model, code, drop_unread, shape_of, size_of, type_of
+from sapool.cost.bands.net import EACH, Net, Operator, Value, Window
+from sapool.cost.bands.script import SLICE, Script, Step
+from sapool.cost.bands.search import in_bands
+from sapool.errors import InputError, WorkError
+from sapool.export.tflite.flatbuffer import Model, code, drop_unread, shape_of, size_of, type_of, write
+from sapool.export.tflite.memory import scratch_of
+from sapool.export.tflite.runtimes import LiteRT
+
+_ROUNDING = 1e-5
+"""Of the largest value: what kernels for floats may differ by where they are given other sizes."""
 
 _WINDOWS = ("CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D")
 _EACH = frozenset(
     (
-        *("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "LOGISTIC", "RELU", "RELU6", "EXP", "SQRT", "RSQRT", "TANH"),
+        *(
+            "ADD",
+            "SUB",
+            "MUL",
+            "DIV",
+            "MAXIMUM",
+            "MINIMUM",
+            "LOGISTIC",
+            "RELU",
+            "RELU6",
+            "EXP",
+            "SQRT",
+            "RSQRT",
+            "TANH",
+        ),
         *("QUANTIZE", "DEQUANTIZE", "NEG", "ABS", "SQUARE", "HARD_SWISH"),
     )
 )
@@ -39,22 +63,55 @@ def net_of(model: Model) -> Net:
         scratch, channels = tuple(scratch_of(model, operator)), _channels(model, operator)
         operators.append(Operator(kind, kind, reads, made, window, channels, scratch))
     tensors = (
-        Tensor(size_of(tensor), rows.get(number, 0)) if number in variable else Tensor(0)
+        Value(size_of(tensor), rows.get(number, 0)) if number in variable else Value(0)
         for number, tensor in enumerate(graph.tensors)
     )
     return Net(tuple(tensors), tuple(operators), tuple(map(int, graph.inputs)), tuple(map(int, graph.outputs)))
 
 
-def scratch_of(model: Model, operator: Any) -> list[int]:
-    """Bytes that a kernel asks for beside its operands and its result: 32-bit sums of integers, by TFLM's own kernels.
+def lay_in_bands(model: Model, budget: int | None, images: Tensor, name: str) -> str:
+    """Puts a model's maps in bands of rows, and holds what it computes then to what it computed before.
 
-    What a batched product transposes lies in the tail.
+    Args:
+        model: with one image for an input; it is changed.
+        budget: bytes that activations may take; None for the smallest arena.
+        images: (N, C, H, W) to compare on.
+        name: of the file.
+
+    Returns:
+        What is in bands, in words; "" where the budget is met without.
+
+    Raises:
+        InputError: there are no bands that take less, or none that fit the budget.
+        WorkError: the results differ.
     """
-    graph = model.subgraphs[0]
-    result = graph.tensors[int(operator.outputs[0])]
-    if code(model, operator) in ("MEAN", "SUM") and type_of(result) in ("INT8", "INT16"):
-        return [4 * size_of(result) // (2 if type_of(result) == "INT16" else 1)]
-    return []
+    found = in_bands(net_of(model), budget)
+    if budget is not None and found.head > budget:
+        raise InputError(
+            f"{name}: budget: in TensorFlow Lite Micro the activations don't fit {budget:,} bytes; in bands of rows "
+            f"they still take {found.head:,}"
+        )
+    if budget is None and not found.stretches:
+        raise InputError(
+            f"{name}: in bands of rows the network takes no less memory in TensorFlow Lite Micro than as it stands, "
+            f"which is {found.head:,} bytes of activations; write it without streaming"
+        )
+    if not found.stretches:
+        return ""
+    before = _results(model, images)
+    carry_out(model, found.script)
+    for expected, result in zip(before, _results(model, images), strict=True):
+        allowed = 0 if np.issubdtype(expected.dtype, np.integer) else _ROUNDING * np.abs(expected).max()
+        if np.abs(expected.astype(np.float64) - result).max() > allowed:
+            raise WorkError(f"{name}: in bands of rows it computes something else")
+    return str(found)
+
+
+def _results(model: Model, images: Tensor) -> list[Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(write(model))
+        return LiteRT(path).raw(images)
 
 
 def carry_out(model: Model, script: Script) -> None:
