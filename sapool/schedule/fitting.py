@@ -73,8 +73,8 @@ def fit_micro(found: MicroMemory, device: str) -> Verdict:
     blame = [(name, held) for name, _, held in sorted(found.steps, key=lambda step: -step[2]) if held > board.sram]
     bands = f", {found.bands}" if found.bands else ""
     made_of = (
-        f"as TensorFlow Lite Micro runs it{bands}: activations {found.head:,}, its own about {found.tail:,}; weights with "
-        "their scales, and about its code"
+        f"as TensorFlow Lite Micro runs it{bands}: activations {found.head:,}, its own about {found.tail:,}; weights "
+        "with their scales, and about its code"
     )
     return Verdict(board, _word(board, found.sram, found.flash), found.sram, found.flash, tuple(blame), made_of)
 

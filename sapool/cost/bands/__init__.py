@@ -1,1 +1,1 @@
-"""Stretches of a network in bands of rows, as a runtime takes them that does nothing in place and pads all or nothing."""
+"""Stretches of a network in bands of rows, for a runtime that does nothing in place and pads all sides or none."""
