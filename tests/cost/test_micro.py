@@ -41,3 +41,41 @@ def test_what_cannot_be_had_is_refused() -> None:
         model = sapool.compile("resnet18-dfmnlp-1222", num_classes=10, image_size=32)
     with pytest.raises(InputError, match=r"dfmnlp can't be written as .tflite: it samples its map"):
         micro_memory(model)
+
+
+def test_a_budget_puts_it_in_bands() -> None:
+    with torch.device("meta"):
+        model = sapool.compile("resnet18-skip-1222", num_classes=10, image_size=64)
+    plain = micro_memory(model)
+    found = micro_memory(model, streamed=True, budget=plain.sram - 1)
+    assert plain.bands == ""
+    assert "bands of rows" in found.bands
+    assert found.sram < plain.sram
+    assert found.head < plain.head
+    assert found.tail > plain.tail
+    assert found.flash > plain.flash
+    assert max(held for _, _, held in found.steps) <= found.head
+    assert micro_memory(model, streamed=True, budget=plain.sram).bands == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "options", "head", "tail"),
+    [
+        ("mobilenet_v2-skip-1222121", {}, 94_464, 191_008),
+        (
+            "mobilenet_v2-nlp_headfix2_nowin_reduced-1222121",
+            {"in_chans": 1, "num_classes": 10},
+            112_896,
+            262_464,
+        ),
+    ],
+)
+def test_of_a_streamed_network_it_is_what_the_runtime_records(
+    text: str, options: dict[str, int], head: int, tail: int
+) -> None:
+    with torch.device("meta"):
+        model = sapool.compile(text, image_size=96, **options)
+    found = micro_memory(model, streamed=True)
+    assert found.head == head
+    assert found.tail == pytest.approx(tail, rel=0.15)

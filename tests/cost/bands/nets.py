@@ -18,7 +18,9 @@ class Builder:
     def __init__(self, rows: int, row: int) -> None:
         self.values, self.operators = [Value(rows * row, rows)], list[Operator]()
 
-    def window(self, row: int, kernel: int = 1, stride: int = 1, *, same: bool = True, source: int | None = None) -> int:
+    def window(
+        self, row: int, kernel: int = 1, stride: int = 1, *, same: bool = True, source: int | None = None
+    ) -> int:
         """A window operation on the last value, or on another; its result."""
         source = len(self.values) - 1 if source is None else source
         window = EACH if kernel == stride == 1 else Window(kernel, stride, same)

@@ -29,7 +29,7 @@ def test_windows_beyond_a_band_are_wrong() -> None:
     window = Window(3, 1, same=True)
     assert made(window, 10, Part(2, 6, (2, 6))) == Part(2, 6, (3, 5))
     assert made(window, 10, Part(0, 6, (0, 6))) == Part(0, 6, (0, 5))  # above the map there are zeros
-    assert made(window, 10, Part(2, 6, (3, 5))) == Part(2, 6, (4, 4)) or made(window, 10, Part(2, 6, (3, 5))) is None
+    assert made(window, 10, Part(2, 6, (3, 5))) is None
     assert made(EACH, 10, Part(2, 6, (3, 5))) == Part(2, 6, (3, 5))
 
 

@@ -51,6 +51,29 @@ class Net:
         self.graph.outputs = [out]
         return out
 
+    def sign(self) -> None:
+        """Names the input and the output, as quantizers want it."""
+        signature = schema.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+        signature.inputs, signature.outputs = [schema.TensorMapT()], [schema.TensorMapT()]
+        signature.inputs[0].name, signature.inputs[0].tensorIndex = b"image", int(self.graph.inputs[0])
+        signature.outputs[0].name, signature.outputs[0].tensorIndex = b"result", int(self.graph.outputs[0])
+        self.model.signatureDefs = [signature]
+
+    def convolved(self, source: int, shape: tuple[int, ...], kernel: int, stride: int = 1, groups: int = 1) -> int:
+        """A convolution with weights of noise, padded by the rule SAME; its result of such a shape."""
+        numbers, depth = np.random.default_rng(len(self.graph.tensors)), shape[3]
+        inputs = tuple(self.graph.tensors[source].shape)[3]
+        sides = (depth, kernel, kernel, inputs) if groups == 1 else (1, kernel, kernel, depth)
+        weight = self.tensor(sides, numbers.normal(size=sides).astype(np.float32))
+        bias = self.tensor((depth,), numbers.normal(size=depth).astype(np.float32))
+        fields: dict[str, Any] = {"padding": schema.Padding.SAME, "strideH": stride, "strideW": stride}
+        fields |= {"dilationHFactor": 1, "dilationWFactor": 1}
+        if groups > 1:
+            fields["depthMultiplier"] = 1
+        kind, options = ("CONV_2D", "Conv2DOptions") if groups == 1 else ("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions")
+        return self.call(kind, shape, source, weight, bias, options=options, **fields)
+
     def ints(self, *values: Any) -> int:
         data = np.array(values, np.int32)
         return self.tensor(data.shape, data)

@@ -79,12 +79,7 @@ def mixture(tokens: int = 16) -> Net:
         "FULLY_CONNECTED", (1, tokens, 8), scores, values, -1, options="FullyConnectedOptions", keepNumDims=True
     )
     net.call("BATCH_MATMUL", (1, tokens, 8), shares, made, options="BatchMatMulOptions")
-    signature = schema.SignatureDefT()
-    signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
-    signature.inputs, signature.outputs = [schema.TensorMapT()], [schema.TensorMapT()]
-    signature.inputs[0].name, signature.inputs[0].tensorIndex = b"image", int(net.graph.inputs[0])
-    signature.outputs[0].name, signature.outputs[0].tensorIndex = b"mixed", int(net.graph.outputs[0])
-    net.model.signatureDefs = [signature]
+    net.sign()
     return net
 
 

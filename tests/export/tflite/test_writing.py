@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import sapool
+from sapool.cost.micro import micro_memory
 from sapool.errors import InputError
 from sapool.model import CompiledModel
 
@@ -72,3 +73,14 @@ def test_files_are_what_the_model_is(text: str, suffix: str, tmp_path: Path) -> 
 def test_padding_costs_nothing(text: str, head: int, tmp_path: Path) -> None:
     sapool.export(model_of(text, 96), tmp_path / "x.int8.tflite", calibrate=torch.randn(4, 3, 96, 96))
     assert json.loads((tmp_path / "x.int8.tflite.json").read_text())["tflm"]["head"] == head
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".int8.tflite", ".tflite"])
+def test_a_streamed_network_takes_what_the_report_says(suffix: str, tmp_path: Path) -> None:
+    model, path = model_of("mobilenet_v2-skip-1222121", 96), tmp_path / f"x{suffix}"
+    integer = suffix == ".int8.tflite"
+    plain, streamed = (micro_memory(model, integer=integer, streamed=flag) for flag in (False, True))
+    sapool.export(sapool.stream(model), path, calibrate=torch.randn(4, 3, 96, 96))
+    micro = json.loads(Path(f"{path}.json").read_text())["tflm"]
+    assert micro["head"] == micro["worked_out"] == streamed.head < plain.head / 2
