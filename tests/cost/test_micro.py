@@ -45,7 +45,7 @@ def test_what_cannot_be_had_is_refused() -> None:
 
 def test_a_budget_puts_it_in_bands() -> None:
     with torch.device("meta"):
-        model = sapool.compile("resnet18-skip-1222", num_classes=10, image_size=64)
+        model = sapool.compile("resnet18-skip-1222", num_classes=10, image_size=32)
     plain = micro_memory(model)
     found = micro_memory(model, streamed=True, budget=plain.sram - 1)
     assert plain.bands == ""
@@ -55,7 +55,6 @@ def test_a_budget_puts_it_in_bands() -> None:
     assert found.tail > plain.tail
     assert found.flash > plain.flash
     assert max(held for _, _, held in found.steps) <= found.head
-    assert micro_memory(model, streamed=True, budget=plain.sram).bands == ""
 
 
 @pytest.mark.slow
