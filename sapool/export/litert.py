@@ -183,5 +183,11 @@ def _told(micro: Recorded, head: Head, model: Any) -> tuple[tuple[Table | str, .
         "operations": flatbuffer.operations(model),
         "steps": [[step.operation, step.bytes] for step in head.steps],
     }
-    told = (Table(("operation", "bytes held"), rows, title), parts, kinds + ", ".join(flatbuffer.operations(model)))
-    return told, {"tflm": data}
+    streamed = json.loads(flatbuffer.metadata(model, "sapool") or b"{}").get("streamed", "")
+    told: tuple[Table | str, ...] = (
+        *((f"in bands: {streamed}",) if streamed else ()),
+        Table(("operation", "bytes held"), rows, title),
+        parts,
+        kinds + ", ".join(flatbuffer.operations(model)),
+    )
+    return told, {"tflm": data | {"streamed": streamed}}

@@ -253,6 +253,12 @@ def add_metadata(model: Model, entries: Iterable[tuple[str, bytes]]) -> None:
         model.metadata.append(entry)
 
 
+def metadata(model: Model, name: str) -> bytes | None:
+    """Named data of a model; None where it has none of that name."""
+    found = [entry.buffer for entry in model.metadata or [] if text(entry.name) == name]
+    return bytes(model.buffers[found[0]].data) if found else None
+
+
 def drop_metadata(model: Model, name: str) -> None:
     """Takes named data out of a model."""
     for entry in [entry for entry in model.metadata or [] if text(entry.name) == name]:

@@ -75,11 +75,8 @@ def add_plan(model: flatbuffer.Model) -> bool:
 
 def _planned(model: flatbuffer.Model) -> dict[str, int]:
     """Where a file's plan puts its tensors, by their numbers as text."""
-    for entry in model.metadata or []:
-        if flatbuffer.text(entry.name) == PLAN:
-            numbers = np.frombuffer(bytes(model.buffers[entry.buffer].data), np.int32).tolist()
-            return {str(index): offset for index, offset in enumerate(numbers[3:]) if offset != _ANYWHERE}
-    return {}
+    numbers = np.frombuffer(flatbuffer.metadata(model, PLAN) or b"", np.int32).tolist()
+    return {str(index): offset for index, offset in enumerate(numbers[3:]) if offset != _ANYWHERE}
 
 
 def _buffers(model: flatbuffer.Model) -> list[Buffer]:

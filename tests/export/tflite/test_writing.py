@@ -84,3 +84,4 @@ def test_a_streamed_network_takes_what_the_report_says(suffix: str, tmp_path: Pa
     sapool.export(sapool.stream(model), path, calibrate=torch.randn(4, 3, 96, 96))
     micro = json.loads(Path(f"{path}.json").read_text())["tflm"]
     assert micro["head"] == micro["worked_out"] == streamed.head < plain.head / 2
+    assert micro["streamed"] == streamed.bands
