@@ -25,22 +25,8 @@ _ROUNDING = 1e-5
 _WINDOWS = ("CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D")
 _EACH = frozenset(
     (
-        *(
-            "ADD",
-            "SUB",
-            "MUL",
-            "DIV",
-            "MAXIMUM",
-            "MINIMUM",
-            "LOGISTIC",
-            "RELU",
-            "RELU6",
-            "EXP",
-            "SQRT",
-            "RSQRT",
-            "TANH",
-        ),
-        *("QUANTIZE", "DEQUANTIZE", "NEG", "ABS", "SQUARE", "HARD_SWISH"),
+        *("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "NEG", "ABS", "SQUARE", "SQRT", "RSQRT", "EXP"),
+        *("RELU", "RELU6", "LOGISTIC", "TANH", "HARD_SWISH", "QUANTIZE", "DEQUANTIZE"),
     )
 )
 """Kinds of operators whose rows read the same rows."""

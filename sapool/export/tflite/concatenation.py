@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from copy import copy
 
+from sapool.cost.bands.script import JOINED
 from sapool.export.tflite.flatbuffer import Model, code, shape_of
-
-JOINED = 10
-"""Tensors that one concatenation takes there."""
 
 
 def split_concatenations(model: Model) -> None:
