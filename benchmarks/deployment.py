@@ -27,27 +27,31 @@ from sapool.cost.micro import micro_memory
 from sapool.errors import InputError, MissingExtraError, WorkError
 from sapool.model import CompiledModel
 
-BACKBONES = {"resnet18": "1222", "timm:lcnet_050": "122212", "mobilenet_v2": "1222121"}
+BACKBONES = {"resnet18": "1222", "mobilenet_v2": "1222121", "timm:lcnet_050": "122212"}
 DYNAMIC = "dy"
-SIZE = 64
-STEPS = {"resnet18": (20, 16)}
-"""Steps, and images a step; of the others, whose many thin layers need more until integers bear them, `MORE`."""
-MORE = (40, 32)
+KIND_OF_DYNAMIC = ("dy… (nlp)", DYNAMIC, "nlp")
+RIVALS = "sapool.poolings.rivals"
+SIZE = 32
+STEPS = {"resnet18": (20, 16, 1e-3), "mobilenet_v2": (40, 32, 1e-3), "timm:lcnet_050": (160, 32, 4e-3)}
+"""Steps, images a step, and the rate: many thin layers need more of it until integers bear them."""
 
 
 def architectures() -> list[tuple[str, str, str]]:
-    """Kind, backbone and architecture string of each."""
+    """Kind, backbone and architecture string of each; other authors' poolings come last."""
+    rivals = [name for name, entry in POOLINGS.items() if entry.target.startswith(RIVALS)]
+    ours = [name for name in POOLINGS if name not in rivals]
     return [
         (kind, backbone, f"{prefix}{backbone}-{pooling}-{strides}")
+        for group in ([*((name, "", name) for name in ours), KIND_OF_DYNAMIC], [(name, "", name) for name in rivals])
         for backbone, strides in BACKBONES.items()
-        for kind, prefix, pooling in [*((kind, "", kind) for kind in POOLINGS), ("dy… (nlp)", DYNAMIC, "nlp")]
+        for kind, prefix, pooling in group
         if not (prefix and ":" in backbone)
     ]
 
 
 @functools.cache
 def digits() -> tuple[Tensor, Tensor]:
-    """Scikit-learn's digits, (N, 3, 64, 64) and labels, in a fixed order."""
+    """Scikit-learn's digits, (N, 3, SIZE, SIZE) and labels, in a fixed order."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - the extra `train`
 
     found = load_digits()
@@ -64,12 +68,13 @@ def images(count: int = 32) -> Tensor:
 @functools.lru_cache(maxsize=1)
 def trained(text: str) -> CompiledModel:
     """A network after its steps on the digits, whose batch norms know them."""
-    steps, batch = STEPS.get(text.removeprefix(DYNAMIC).split("-", maxsplit=1)[0], MORE)
+    steps, batch, rate = STEPS[text.removeprefix(DYNAMIC).split("-", maxsplit=1)[0]]
     torch.manual_seed(0)
     model = sapool.compile(text, num_classes=10, image_size=SIZE).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     for step in range(steps):
-        here = slice(step * batch, (step + 1) * batch)
+        start = step * batch % (len(digits()[1]) - batch)
+        here = slice(start, start + batch)
         optimizer.zero_grad()
         F.cross_entropy(model(digits()[0][here]), digits()[1][here]).backward()
         optimizer.step()
@@ -94,6 +99,8 @@ def tried(text: str, suffix: str) -> dict[str, Any]:
             found = sapool.export(model, Path(folder) / f"x{suffix}", images())
         except (InputError, WorkError) as error:
             return {"refused": str(error).replace(f"{folder}/", "")}
+        except Exception as error:  # a defect, which the table should show
+            return {"broken": f"{type(error).__name__}: {error}"}
     micro = (found.data or {}).get("tflm")
     weights = [row.correlation for row in found.compared if row.what == "weights" and row.correlation is not None]
     outputs = [row for row in found.compared if row.what == "output"]

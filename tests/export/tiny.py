@@ -31,21 +31,21 @@ class Tiny(nn.Module):
         return logits
 
 
-def images(count: int = 16) -> Tensor:
+def images(count: int = 16, size: int = SIZE) -> Tensor:
     """Smooth ones."""
     generator = torch.Generator().manual_seed(0)
-    return F.avg_pool2d(torch.randn(count, 3, SIZE, SIZE, generator=generator), 5, 1, 2) * 4
+    return F.avg_pool2d(torch.randn(count, 3, size, size, generator=generator), 5, 1, 2) * 4
 
 
-def tiny(pooling: str, seed: int = 0) -> CompiledModel:
+def tiny(pooling: str, seed: int = 0, size: int = SIZE) -> CompiledModel:
     """Its pools stand where its second and third block stride."""
     torch.manual_seed(seed)
-    model = sapool.compile(f"{pooling}-122", num_classes=5, image_size=SIZE, backbone=Tiny())
+    model = sapool.compile(f"{pooling}-122", num_classes=5, image_size=size, backbone=Tiny())
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None
     with torch.no_grad():
-        model.train()(images())
+        model.train()(images(size=size))
     for norm in norms:
         norm.momentum = 0.1
     return model.eval()

@@ -7,7 +7,7 @@ from typing import Any
 
 import flatbuffers
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
+from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 ALIGNMENT = 16
 """Bytes; where a runtime expects a tensor's data to begin."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sapool.errors import WorkError
+from sapool.errors import WorkError, first_line
 from sapool.export.tflite.conversion import quiet
 
 _SCRIPT = Path(__file__).with_name("micro.py")
@@ -68,11 +68,18 @@ class LiteRT:
         return np.clip(np.round(given / scale + zero), info.min, info.max).astype(self._input["dtype"])
 
     def raw(self, images: Tensor) -> list[Any]:
-        """The outputs as the file has them, one array each."""
+        """The outputs as the file has them, one array each.
+
+        Raises:
+            WorkError: a kernel refuses what it is given.
+        """
         found: list[list[Any]] = [[] for _ in self._outputs]
         for image in self.integers(images):
             self._interpreter.set_tensor(self._input["index"], image[None])
-            self._interpreter.invoke()
+            try:
+                self._interpreter.invoke()
+            except RuntimeError as error:
+                raise WorkError(f"LiteRT can't run the file: {_why(str(error))}") from error
             for output, kept in zip(self._outputs, found, strict=True):
                 kept.append(self._interpreter.get_tensor(output["index"]))
         return [np.concatenate(kept) for kept in found]
@@ -85,6 +92,13 @@ class LiteRT:
             tensor = torch.from_numpy(np.ascontiguousarray(real))
             results.append(tensor.permute(0, 3, 1, 2) if tensor.dim() == 4 else tensor)
         return results
+
+
+def _why(said: str) -> str:
+    """What a kernel refuses, in words where they are known."""
+    if "div.cc" in said and "zero_point" in said:
+        return "it divides by a sum of weights that is zero in 8 bits; write a .tflite or a .onnx, or take a sigmoid"
+    return first_line(RuntimeError(said))
 
 
 def run_micro(path: Path, images: Any, head: int) -> Recorded:

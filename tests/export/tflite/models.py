@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+schema = pytest.importorskip("tflite_micro.tensorflow.lite.micro.python.schema_py_generated")
 
 
 class Net:

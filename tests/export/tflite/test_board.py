@@ -14,7 +14,6 @@ from sapool.export.calibration import Preparation
 from tests.export.tflite.models import padded_apart, schema
 
 pytest.importorskip("tflite_micro")
-pytest.importorskip("litert_torch")
 from sapool.export.board import array, example, header
 from sapool.export.tflite import flatbuffer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from tests.export.tflite.models import Net, schema
 
 pytest.importorskip("tflite_micro")
-pytest.importorskip("ai_edge_quantizer")
 from sapool.export.tflite import flatbuffer
 from sapool.export.tflite.conversion import quantize
 from sapool.export.tflite.memory import head_of
@@ -26,6 +26,10 @@ def result(model: flatbuffer.Model, path: Path, images: torch.Tensor) -> torch.T
     return LiteRT(path)(images)[0]
 
 
+converter = pytest.mark.skipif(find_spec("ai_edge_quantizer") is None, reason="the extra tflite isn't installed")
+
+
+@converter
 def test_a_range_is_all_that_any_image_reaches() -> None:
     net = Net(1, 1, 1, 2)
     doubled = net.call("MUL", (1, 1, 1, 2), 0, net.tensor((), np.array(2, np.float32)), options="MulOptions")
@@ -53,6 +57,7 @@ def two_layouts() -> Net:
     return net
 
 
+@converter
 def test_tokens_are_laid_out_once(tmp_path: Path) -> None:
     model, images = two_layouts().model, torch.randn(3, 3, 2, 2)
     before, held = result(model, tmp_path / "before.tflite", images), head_of(model).bytes
@@ -83,6 +88,7 @@ def mixture(tokens: int = 16) -> Net:
     return net
 
 
+@converter
 def test_mixtures_take_their_weights_in_16_bits(tmp_path: Path) -> None:
     net, images = mixture(), torch.randn(16, 16, 1, 16)
     expected = result(net.model, tmp_path / "float.tflite", images)
