@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from sapool.errors import WorkError, first_line
 from sapool.export.tflite import flatbuffer
 from sapool.export.tflite.concatenation import split_concatenations
+from sapool.export.tflite.mixtures import mix_apart
 from sapool.export.tflite.order import narrow_early
 from sapool.export.tflite.ranges import ranges_of
 from sapool.export.tflite.tokens import share_tokens
@@ -63,6 +64,7 @@ def convert(flat: fx.GraphModule, image: Tensor) -> tuple[flatbuffer.Model, bool
         model = flatbuffer.read(file.read_bytes())
     flatbuffer.simplify(model)
     share_tokens(model)
+    mix_apart(model)
     split_concatenations(model)
     return model, bool(turned)
 
