@@ -2,7 +2,8 @@
 
 Every kind of the catalogue is exported with every backbone to every installed format that a runtime runs, after some
 steps on scikit-learn's digits. What was found is appended to the file RESULTS, a line each, so that the work can be
-broken off and gone on with; `--markdown` makes the table of it.
+broken off and gone on with; `--markdown` makes the tables of it: of float files the largest error, of integers the
+cosine of the logits and the least correlation of a pool's weights; of heads all figures, where they differ.
 """
 
 from __future__ import annotations
@@ -140,32 +141,47 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 def markdown(lines: list[dict[str, Any]]) -> str:
-    """A table: a row a kind, a column a backbone and format; the sentences of refusals under it."""
-    columns = list(dict.fromkeys((line["backbone"], line["suffix"]) for line in lines))
-    kinds = list(dict.fromkeys(line["kind"] for line in lines))
-    cells = {(line["kind"], line["backbone"], line["suffix"]): line for line in lines}
+    """A table a backbone: a row a kind, a column a format and what TensorFlow Lite Micro held; reasons under them."""
+    known = {(line["architecture"], line["suffix"]): line for line in lines}
+    suffixes = list(dict.fromkeys(line["suffix"] for line in lines))
+    order = {name: place for place, name in enumerate((*POOLINGS, KIND_OF_DYNAMIC[0]))}
     reasons: dict[str, int] = {}
-    heads = [f"{backbone} `{suffix}`" for backbone, suffix in columns]
-    text = [f"| kind | {' | '.join(heads)} |", "|---" * (len(columns) + 1) + "|"]
-    for kind in kinds:
-        shown = [_cell(cells.get((kind, *column)), reasons) for column in columns]
-        text.append(f"| {kind} | {' | '.join(shown)} |")
-    text += ["", *(f"{number}. {reason}" for reason, number in reasons.items())]
-    return "\n".join(text)
+    text = []
+    for backbone in BACKBONES:
+        rows = [(kind, name) for kind, owner, name in architectures() if owner == backbone]
+        tried = sorted((row for row in rows if any(row[1] in key for key in known)), key=lambda row: order[row[0]])
+        if not tried:
+            continue
+        heads = [f"`{suffix}`{' | head' if 'tflite' in suffix else ''}" for suffix in suffixes]
+        width = 1 + sum(1 + ("tflite" in suffix) for suffix in suffixes)
+        text += [f"| {backbone} | {' | '.join(heads)} |", "|---" * width + "|"]
+        for kind, name in tried:
+            cells = [_cell(known.get((name, suffix)), suffix, reasons) for suffix in suffixes]
+            text.append(f"| {kind} | {' | '.join(cells)} |")
+        text.append("")
+    return "\n".join([*text, *(f"{number}. {reason}" for reason, number in reasons.items())])
 
 
-def _cell(line: dict[str, Any] | None, reasons: dict[str, int]) -> str:
+def _cell(line: dict[str, Any] | None, suffix: str, reasons: dict[str, int]) -> str:
+    micro = "tflite" in suffix
     if line is None:
-        return ""
-    if "refused" in line:
+        return "not tried | " if micro else "not tried"
+    if "refused" in line or "broken" in line:
         # What is too far says by how much, which belongs into the cell.
-        sentence, _, figure = line["refused"].partition(": cosine ")
+        word = "refused" if "refused" in line else "broken"
+        sentence, _, figure = line[word].partition(": cosine ")
         number = reasons.setdefault(sentence, len(reasons) + 1)
-        return f"refused ({number}{f': {figure[:4]}' if figure else ''})"
-    if "int8" not in line["suffix"]:
-        return f"{line['error']:.0e}"
-    weights = "" if line["correlation"] is None else f", {line['correlation']:.2f}"
-    return f"{line['cosine']:.3f}{weights}"
+        shown = f"{word} ({number}{f': {figure[:4]}' if figure else ''})"
+        return f"{shown} | " if micro else shown
+    if "int8" in suffix:
+        weights = "" if line["correlation"] is None else f", {line['correlation']:.3f}"
+        shown = f"{line['cosine']:.4f}{weights}"
+    else:
+        shown = f"{line['error']:.0e}"
+    if not micro:
+        return shown
+    figures = dict.fromkeys((line["head"], line["worked_out"], line["estimated"]))
+    return f"{shown} | {', '.join(f'{figure:,}' for figure in figures)}"
 
 
 if __name__ == "__main__":

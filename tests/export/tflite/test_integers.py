@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from sapool.errors import WorkError
 from tests.export.tflite.models import Net, schema
 
 pytest.importorskip("tflite_micro")
@@ -86,6 +87,16 @@ def mixture(tokens: int = 16) -> Net:
     net.call("BATCH_MATMUL", (1, tokens, 8), shares, made, options="BatchMatMulOptions")
     net.sign()
     return net
+
+
+@converter
+def test_a_divisor_of_zero_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    net = Net(1, 1, 1, 2)
+    net.call("DIV", (1, 1, 1, 2), net.tensor((1, 1, 1, 2), np.ones((1, 1, 1, 2), np.float32)), 0, options="DivOptions")
+    net.sign()
+    images = torch.tensor([[0.001, 900.0], [900.0, 1.0]])[..., None, None]
+    with pytest.raises(WorkError, match=r"LiteRT can't run the file: it divides by .* zero in 8 bits; write a .tflite"):
+        result(quantize(net.model, images), tmp_path / "x.tflite", images)
 
 
 @converter
