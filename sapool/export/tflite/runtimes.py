@@ -19,8 +19,10 @@ from sapool.errors import WorkError, first_line
 from sapool.export.tflite.conversion import quiet
 
 _SCRIPT = Path(__file__).with_name("micro.py")
-_ROOM = 4 * 1024 * 1024
-"""Bytes beside the activations that an arena is tried with: what a microcontroller's runtime keeps for itself."""
+_ROOMS = (4 * 2**20, 256 * 2**20)
+"""Bytes beside the activations that an arena is tried with, the second where the first is too small: what the runtime
+keeps for itself. Products of attention keep a transposed operand each: megabytes for many blocks of long maps."""
+_TOO_SMALL = ("Failed to resize buffer", "Failed to allocate")
 
 
 @dataclass(frozen=True)
@@ -115,27 +117,27 @@ def run_micro(path: Path, images: Any, head: int) -> Recorded:
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "images.npy", Path(folder) / "results.npy"
         np.save(given, images)
-        done = subprocess.run(
-            [
-                sys.executable,
-                str(_SCRIPT),
-                str(path),
-                str(2 * head + _ROOM + path.stat().st_size),
-                str(given),
-                str(found),
-            ],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        )
+        for room in _ROOMS:
+            done = _started(path, 2 * head + room + path.stat().st_size, given, found)
+            if done.returncode == 0 or not any(said in done.stderr for said in _TOO_SMALL):
+                break
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if "/micro/" in line or "failed" in line.lower()]
             said = "; ".join(lines[:2]) or (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
             died = f"it died of signal {-done.returncode}" if done.returncode < 0 else "it refuses the file"
             raise WorkError(f"TensorFlow Lite Micro can't run {path.name}: {died}: {said}")
         return Recorded(np.load(found), *_allocations(done.stderr))
+
+
+def _started(path: Path, arena: int, given: Path, found: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(_SCRIPT), str(path), str(arena), str(given), str(found)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        env=os.environ | {"PYTHONWARNINGS": "ignore"},
+    )
 
 
 def _allocations(text: str) -> tuple[int, int, dict[str, int]]:
