@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -18,7 +19,12 @@ TOLERANCE = 1e-4
 
 
 def optimize(
-    model: CompiledModel, *, channels_last: bool = True, packed: bool = False, check: bool = True
+    model: CompiledModel,
+    *,
+    channels_last: bool = True,
+    packed: bool = False,
+    check: bool = True,
+    without: Collection[str] = (),
 ) -> CompiledModel:
     """A faster copy of a model for inference, in eval mode. Each rewrite is appended to `rewrites`.
 
@@ -31,6 +37,7 @@ def optimize(
         packed: keep large kernels in oneDNN's own order too, for inference on a CPU: faster, above all for few images,
             in as many bytes again. Files and devices aren't concerned.
         check: compare the result with the original on random inputs before returning it.
+        without: passes that are left out, by name.
 
     Raises:
         InputError: the model is optimized already.
@@ -40,7 +47,7 @@ def optimize(
         raise InputError("the model is optimized already")
     original = copy.deepcopy(model).eval()
     tuned = copy.deepcopy(original)
-    log = rewrite_for_inference(tuned, model.plan)
+    log = rewrite_for_inference(tuned, model.plan, without=without)
     origin = replace(
         model.origin,
         rewrites=(*model.rewrites, *log.rewrites),
@@ -59,6 +66,17 @@ def optimize(
     if check and not any(parameter.is_meta for parameter in model.parameters()):
         _compare(original, result)
     return result
+
+
+def prepare(model: CompiledModel) -> CompiledModel:
+    """A copy of a model for its way into another runtime's file; one that is optimized already stays as it is.
+
+    Projections aren't folded: integers are fitted to what lies between two maps, and with one map of both, weights of
+    an untrained `attnpool` correlated less with the model's than a file may have them.
+    """
+    if model.origin.optimized:
+        return copy.deepcopy(model)
+    return optimize(model, channels_last=False, check=False, without=("fold_projections",))
 
 
 def _compare(original: CompiledModel, result: CompiledModel) -> None:

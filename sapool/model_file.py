@@ -144,7 +144,12 @@ def _made(plan: Plan, held: _Contents, backbone: nn.Module | None, device: str) 
         model = execute(plan, backbone=backbone, without=held.without)
         if held.shapes:  # of a pruned one
             model.narrow({key: tuple(shape) for key, shape in held.shapes.items()})
-        return optimize(model) if held.optimized else model
+        if not held.optimized:
+            return model
+        tuned = optimize(model)
+        if not misfits(tuned.state_dict(), held.state_dict):
+            return tuned
+        return optimize(model, without=("fold_projections",))  # as earlier versions did
 
 
 def _needs_backbone(path: str | Path, architecture: str) -> InputError:

@@ -127,6 +127,17 @@ def test_a_file_of_the_format_before_this_one(path: Path) -> None:
     assert sapool.load(path).plan == model.plan
 
 
+@pytest.mark.parametrize("text", ["resnet18-nlp-1222", "resnet18-hwd-1222"])
+def test_an_optimized_file_from_before_projections_were_folded(path: Path, text: str) -> None:
+    model = sapool.compile(text, num_classes=3, image_size=64).eval()
+    for left_out in ((), ("fold_projections",)):
+        tuned = sapool.optimize(model, without=left_out)
+        sapool.save(tuned, path)
+        loaded = sapool.load(path)
+        assert same(loaded, tuned)
+        assert loaded.origin.optimized
+
+
 def test_an_edited_plan_is_saved_and_loaded(path: Path) -> None:
     plan = sapool.make_plan("resnet18-nlp-1222", num_classes=3, image_size=64)
     model = sapool.execute(plan.with_pool("stage3", "lip", stride=1).with_pool("stage4", "nlp", heads=2, window=False))

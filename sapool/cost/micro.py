@@ -18,7 +18,7 @@ from sapool.cost.bands.search import as_it_stands, in_bands
 from sapool.cost.micro_estimates import flash, tail
 from sapool.cost.micro_operators import operators_of
 from sapool.errors import InputError
-from sapool.inference import optimize
+from sapool.inference import prepare
 from sapool.ir.plan import Plan
 from sapool.model import CompiledModel
 from sapool.passes import rewrite_for_microcontroller
@@ -68,7 +68,7 @@ def micro_memory(
     if reason := refusal(model.plan):
         raise InputError(reason)
     original = (_with_noise(model) if _is_meta(model) else copy.deepcopy(model)).eval().float().cpu()
-    tuned = original if original.origin.optimized else optimize(original, channels_last=False, check=False)
+    tuned = prepare(original)
     rewrite_for_microcontroller(tuned, tuned.plan, integer=integer)
     options = model.plan.options
     image = torch.zeros(1, options.in_chans, *options.image_size)

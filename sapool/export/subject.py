@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from sapool.errors import InputError
 from sapool.export.calibration import Calibration, Preparation
-from sapool.inference import optimize
+from sapool.inference import prepare
 from sapool.ir.plan import Plan
 from sapool.model import CompiledModel
 from sapool.passes.record import Log
@@ -144,9 +144,7 @@ def subject(
     if any(tensor.is_meta for tensor in (*compiled.parameters(), *compiled.buffers())):
         raise InputError("the model has no weights: it is on the meta device")
     original = copy.deepcopy(compiled).eval().float().cpu()
-    tuned = (
-        copy.deepcopy(original) if original.origin.optimized else optimize(original, channels_last=False, check=False)
-    )
+    tuned = prepare(original)
     rewrite(tuned, tuned.plan)
     tuned.requires_grad_(False)
     network: nn.Module = tuned

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
+from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 from torch import Tensor
 
 from sapool.cost.bands.net import EACH, Net, Operator, Value, Window
