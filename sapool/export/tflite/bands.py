@@ -23,12 +23,10 @@ _ROUNDING = 1e-5
 """Of the largest value: what kernels for floats may differ by where they are given other sizes."""
 
 _WINDOWS = ("CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D")
-_EACH = frozenset(
-    (
-        *("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "NEG", "ABS", "SQUARE", "SQRT", "RSQRT", "EXP"),
-        *("RELU", "RELU6", "LOGISTIC", "TANH", "HARD_SWISH", "QUANTIZE", "DEQUANTIZE"),
-    )
-)
+_EACH = frozenset((
+    "ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "LOGISTIC", "RELU", "RELU6", "EXP", "SQRT", "RSQRT", "TANH",
+    "QUANTIZE", "DEQUANTIZE", "NEG", "ABS", "SQUARE", "HARD_SWISH",
+))  # fmt: skip
 """Kinds of operators whose rows read the same rows."""
 _MAPS = ("REVERSE_V2", "PAD", "PADV2", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR")
 """What makes maps besides, of which bands can be read."""
