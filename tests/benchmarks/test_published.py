@@ -82,7 +82,7 @@ def test_ours_beside_the_stand_in(
 @pytest.mark.parametrize(
     ("folder", "factory", "said"),
     [
-        ("elsewhere", "nets.build:make", "--published: there is no folder '*elsewhere'"),
+        ("elsewhere", "nets.build:make", "--published: there is no folder '*"),
         ("", None, "--published: say what makes a network of a string there, with --published-factory module:function"),
         (None, "nets.build:make", "--published-factory: say where the code is, with --published PATH"),
         ("", "nets.build", "--published-factory: expected module:function, not 'nets.build'"),
