@@ -45,8 +45,7 @@ def test_calls_take_turns_and_medians_are_told(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_resident_peak_is_what_a_call_takes() -> None:
     program = (
-        "import torch; from benchmarks.measure import resident; "
-        "print(resident(lambda: torch.ones(16 * 2**20).sum()))"
+        "import torch; from benchmarks.measure import resident; print(resident(lambda: torch.ones(16 * 2**20).sum()))"
     )
     # In a process of its own: one that ran hundreds of tests has memory that it doesn't need, and gives it back.
     words = [sys.executable, "-c", program]
