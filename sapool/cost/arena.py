@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 
 from sapool.cost.packing import search
@@ -44,11 +45,12 @@ def arena_size(buffers: Sequence[Buffer]) -> tuple[int, list[Buffer]]:
     """
     offsets, bound = _by_size(buffers), lower_bound(buffers)
     best = _bytes(buffers, offsets)
-    for others in _portfolio(buffers, best) if best > bound else ():
-        if (size := _bytes(buffers, others)) < best:
-            best, offsets = size, others
+    for attempt in (partial(_allocated, "omni"), partial(_allocated, "best_fit"), _searched):
         if best <= bound:
             break
+        others = attempt(buffers, best)
+        if others is not None and (size := _bytes(buffers, others)) < best:
+            best, offsets = size, others
     return best, [replace(buffer, offset=offset) for buffer, offset in zip(buffers, offsets, strict=True)]
 
 
@@ -102,7 +104,8 @@ def _placed(buffers: Sequence[Buffer], order: Sequence[int]) -> list[int]:
     return offsets
 
 
-def _portfolio(buffers: Sequence[Buffer], best: int) -> Iterator[list[int]]:
+def _allocated(allocator: str, buffers: Sequence[Buffer], best: int) -> list[int]:
+    """What one of omnimalloc's allocators makes, whatever was best before."""
     # Loading it takes longer than most packings, and most never get here.
     from omnimalloc import Allocation, allocate  # noqa: PLC0415
 
@@ -111,14 +114,8 @@ def _portfolio(buffers: Sequence[Buffer], best: int) -> Iterator[list[int]]:
         for i, buffer in enumerate(buffers)
         if buffer.size
     ]
-    for allocator in ("omni", "best_fit"):
-        offsets = {int(placed.id): placed.offset or 0 for placed in allocate(wanted, allocator)}
-        found = [offsets.get(i, 0) for i in range(len(buffers))]
-        best = min(best, _bytes(buffers, found))
-        yield found
-    searched = _searched(buffers, best)
-    if searched is not None:
-        yield searched
+    offsets = {int(placed.id): placed.offset or 0 for placed in allocate(wanted, allocator)}
+    return [offsets.get(i, 0) for i in range(len(buffers))]
 
 
 def _searched(buffers: Sequence[Buffer], best: int) -> list[int] | None:

@@ -17,6 +17,7 @@ from sapool.export.calibration import Calibration, Preparation
 from sapool.export.delivery import Backend, deliver
 from sapool.export.subject import Rewriting, Subject, compiled_twin
 from sapool.export.tflite import conversion, flatbuffer
+from sapool.export.tflite.additions import turn_image
 from sapool.export.tflite.bands import lay_in_bands
 from sapool.export.tflite.memory import Head, add_plan, head_of
 from sapool.export.tflite.runtimes import LiteRT, Recorded, run_micro
@@ -70,7 +71,7 @@ class LiteRTBackend(Backend):
         if self.integer:
             model = conversion.quantize(model, images.flip((2, 3)) if turned else images)
         if turned:
-            flatbuffer.turn_image(model)
+            turn_image(model)
         model.description = f"{subject.metadata['architecture']}, by sapool {subject.metadata['sapool']}"
         watched.write_bytes(flatbuffer.write(model))
         flatbuffer.keep_outputs(model, len(subject.outputs))

@@ -15,6 +15,7 @@ from sapool.cost.bands.net import EACH, Net, Operator, Value, Window
 from sapool.cost.bands.script import SLICE, Script, Step
 from sapool.cost.bands.search import in_bands
 from sapool.errors import InputError, WorkError
+from sapool.export.tflite.additions import add_integers, new_operator
 from sapool.export.tflite.flatbuffer import Model, code, drop_unread, shape_of, size_of, type_of, write
 from sapool.export.tflite.memory import scratch_of
 from sapool.export.tflite.runtimes import LiteRT
@@ -111,7 +112,6 @@ class _Writer:
         self.given = list(self.graph.operators)
         self.numbers = {number: number for number in range(len(script.net.tensors))}
         self.constants: dict[tuple[int, ...], int] = {}
-        self.codes: dict[str, int] = {}
 
     def operator(self, step: Step) -> Any:
         """What a step is in the file."""
@@ -146,38 +146,16 @@ class _Writer:
         source, part = self.script.values[step.reads[0]], self.script.values[step.makes[0]]
         begin = self._constant((0, part.first - source.first, 0, 0))
         size = self._constant(shape_of(self.graph.tensors[made[0]]))
-        return self._made("SLICE", schema.SliceOptionsT(), [*reads, begin, size], made)
+        return new_operator(self.model, "SLICE", schema.SliceOptionsT(), [*reads, begin, size], made, version=2)
 
     def _join(self, reads: list[int], made: list[int]) -> Any:
         options = schema.ConcatenationOptionsT()
         options.axis = 1
-        return self._made("CONCATENATION", options, reads, made)
-
-    def _made(self, kind: str, options: Any, reads: list[int], made: list[int]) -> Any:
-        operator = schema.OperatorT()
-        operator.opcodeIndex = self._code(kind)
-        operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        operator.builtinOptions, operator.inputs, operator.outputs = options, reads, made
-        return operator
-
-    def _code(self, kind: str) -> int:
-        if kind not in self.codes:
-            entry = schema.OperatorCodeT()
-            entry.builtinCode = entry.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
-            entry.version = 2
-            self.model.operatorCodes.append(entry)
-            self.codes[kind] = len(self.model.operatorCodes) - 1
-        return self.codes[kind]
+        return new_operator(self.model, "CONCATENATION", options, reads, made, version=2)
 
     def _constant(self, values: tuple[int, ...]) -> int:
         if values not in self.constants:
-            tensor, data = schema.TensorT(), schema.BufferT()
-            data.data = np.frombuffer(np.array(values, np.int32).tobytes(), np.uint8)
-            tensor.shape, tensor.type, tensor.buffer = [len(values)], schema.TensorType.INT32, len(self.model.buffers)
-            tensor.name = f"band/{len(self.graph.tensors)}".encode()
-            self.model.buffers.append(data)
-            self.graph.tensors.append(tensor)
-            self.constants[values] = len(self.graph.tensors) - 1
+            self.constants[values] = add_integers(self.model, values, f"band/{len(self.graph.tensors)}")
         return self.constants[values]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -57,6 +58,13 @@ def code(model: Model, operator: Any) -> str:
 def operations(model: Model) -> list[str]:
     """The kinds of operators that a model has, by name."""
     return sorted({code(model, operator) for operator in model.subgraphs[0].operators})
+
+
+def readers(model: Model) -> Counter[int]:
+    """How often each tensor is read; an output counts as read once."""
+    graph = model.subgraphs[0]
+    read = Counter(int(i) for operator in graph.operators for i in operator.inputs)
+    return read + Counter(map(int, graph.outputs))
 
 
 def is_constant(model: Model, index: int) -> bool:
@@ -207,39 +215,6 @@ def drop_unread(model: Model) -> None:
     for index, buffer in enumerate(model.buffers):
         if index not in held:
             buffer.data = None  # buffers are found by their places, so an unused one stays, empty
-
-
-def turn_image(model: Model) -> None:
-    """Puts a turn by 180 degrees in front of a network of one image (1, H, W, C)."""
-    graph = model.subgraphs[0]
-    source = int(graph.inputs[0])
-    given = graph.tensors[source]
-    turned = schema.TensorT()
-    for name, value in vars(given).items():
-        setattr(turned, name, value)
-    turned.name, turned.buffer = b"image/turned", 0
-    axes = schema.TensorT()
-    axes.shape, axes.type, axes.name, axes.buffer = [2], schema.TensorType.INT32, b"image/axes", len(model.buffers)
-    axes.quantization = None
-    data = schema.BufferT()
-    data.data = np.frombuffer(np.array([1, 2], np.int32).tobytes(), np.uint8)
-    model.buffers.append(data)
-    graph.tensors += [turned, axes]
-    made, at = len(graph.tensors) - 2, len(graph.tensors) - 1
-    for operator in graph.operators:
-        operator.inputs = [made if int(i) == source else int(i) for i in operator.inputs]
-    entry = schema.OperatorCodeT()
-    entry.builtinCode = entry.deprecatedBuiltinCode = schema.BuiltinOperator.REVERSE_V2
-    entry.version = 1
-    model.operatorCodes.append(entry)
-    reverse = schema.OperatorT()
-    reverse.opcodeIndex = len(model.operatorCodes) - 1
-    reverse.inputs, reverse.outputs = [source, at], [made]
-    reverse.builtinOptionsType, reverse.builtinOptions = (
-        schema.BuiltinOptions.ReverseV2Options,
-        schema.ReverseV2OptionsT(),
-    )
-    graph.operators.insert(0, reverse)
 
 
 def add_metadata(model: Model, entries: Iterable[tuple[str, bytes]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 
-from sapool.export.tflite.flatbuffer import Model, code, drop_unread, shape_of
+from sapool.export.tflite.flatbuffer import Model, code, drop_unread, readers, shape_of
 
 _ROWS = 1
 """The axis of a (heads, rows, tokens) that blocks are cut along."""
@@ -18,15 +18,12 @@ def mix_apart(model: Model) -> None:
     """
     graph = model.subgraphs[0]
     made = {int(out): place for place, operator in enumerate(graph.operators) for out in operator.outputs}
-    readers: dict[int, int] = {int(i): 1 for i in graph.outputs}
-    for operator in graph.operators:
-        for index in map(int, operator.inputs):
-            readers[index] = readers.get(index, 0) + 1
+    read = readers(model)
     after: dict[int, list[object]] = {}
     moved: set[int] = set()
     for place, operator in enumerate(graph.operators):
         joined = int(operator.inputs[0]) if code(model, operator) == "BATCH_MATMUL" else -1
-        if joined not in made or readers[joined] > 1:
+        if joined not in made or read[joined] > 1:
             continue
         joining = graph.operators[made[joined]]
         blocks = [int(i) for i in joining.inputs]

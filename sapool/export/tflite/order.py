@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sapool.export.tflite.flatbuffer import Model, code, size_of
+from sapool.export.tflite.flatbuffer import Model, code, readers, size_of
 
 
 def narrow_early(model: Model) -> None:
@@ -11,10 +11,7 @@ def narrow_early(model: Model) -> None:
     Quantizers convert where the result is read, and hold the wider one until then.
     """
     graph = model.subgraphs[0]
-    readers: dict[int, int] = {int(i): 1 for i in graph.outputs}
-    for operator in graph.operators:
-        for index in map(int, operator.inputs):
-            readers[index] = readers.get(index, 0) + 1
+    read = readers(model)
     behind: dict[int, list[object]] = {}
     moved = set()
     made = {int(out) for operator in graph.operators for out in operator.outputs}
@@ -23,7 +20,7 @@ def narrow_early(model: Model) -> None:
             continue
         source, result = int(operator.inputs[0]), int(operator.outputs[0])
         smaller = size_of(graph.tensors[result]) < size_of(graph.tensors[source])
-        if smaller and readers[source] == 1 and source in made:
+        if smaller and read[source] == 1 and source in made:
             behind.setdefault(source, []).append(operator)
             moved.add(id(operator))
     ordered = []

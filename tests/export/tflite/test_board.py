@@ -16,6 +16,7 @@ from tests.export.tflite.models import padded_apart, schema
 pytest.importorskip("tflite_micro")
 from sapool.export.board import array, example, header
 from sapool.export.tflite import flatbuffer
+from sapool.export.tflite.additions import turn_image
 
 # As much of the runtime as an example needs, for a compiler that only looks.
 STUBS = {
@@ -34,7 +35,7 @@ STUBS = {
 def quantized() -> flatbuffer.Model:
     model = padded_apart().model
     flatbuffer.simplify(model)
-    flatbuffer.turn_image(model)
+    turn_image(model)
     model.description = b"a network"
     for tensor in model.subgraphs[0].tensors:
         tensor.quantization = schema.QuantizationParametersT()

@@ -14,6 +14,7 @@ from tests.export.tflite.models import Net, padded_apart
 
 pytest.importorskip("tflite_micro")
 from sapool.export.tflite import flatbuffer
+from sapool.export.tflite.additions import turn_image
 from sapool.export.tflite.concatenation import split_concatenations
 from sapool.export.tflite.memory import PLAN, add_plan, head_of
 from sapool.export.tflite.runtimes import run_micro
@@ -46,7 +47,7 @@ def test_padding_of_another_kind_stays() -> None:
 def test_an_image_is_turned(tmp_path: Path) -> None:
     model, images = padded_apart().model, torch.randn(2, 2, 8, 8)
     before = result(model, tmp_path / "before.tflite", images.flip((2, 3)))
-    flatbuffer.turn_image(model)
+    turn_image(model)
     assert flatbuffer.is_turned(model)
     assert torch.equal(before, result(model, tmp_path / "after.tflite", images))
 
