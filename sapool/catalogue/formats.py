@@ -27,6 +27,8 @@ class Format:
         runs: whether a file is a network that a runtime runs, so that it is verified before it is left.
         calibrated: whether writing one needs images whose ranges integers are fitted to.
         plain: whether it holds a network as it stands, never streamed.
+        lays_bands: whether a streamed network is in bands of the format's own there, in place of our schedule's;
+            `target` takes `bands=` then (`sapool.export.subject.Bands`).
         extra: of this project, which its packages come with; "" where it needs none.
         packages: as they are imported.
         rank: where it stands in listings.
@@ -40,6 +42,7 @@ class Format:
     runs: bool = False
     calibrated: bool = False
     plain: bool = False
+    lays_bands: bool = False
     extra: str = ""
     packages: tuple[str, ...] = ()
     rank: int = 100
@@ -69,6 +72,7 @@ def register_format(
     runs: bool = False,
     calibrated: bool = False,
     plain: bool = False,
+    lays_bands: bool = False,
     extra: str = "",
     packages: tuple[str, ...] = (),
     rank: int = 100,
@@ -83,6 +87,7 @@ def register_format(
         runs: whether a runtime runs it, so that it is verified (`sapool.export.delivery`).
         calibrated: whether it needs images to calibrate on.
         plain: whether it holds a network as it stands, so that nothing streamed is written in it.
+        lays_bands: whether it puts a streamed network in bands of its own.
         extra: of this project, that brings `packages`.
         packages: that are imported for it.
         rank: where it stands in listings.
@@ -98,6 +103,7 @@ def register_format(
         runs=runs,
         calibrated=calibrated,
         plain=plain,
+        lays_bands=lays_bands,
         extra=extra,
         packages=packages,
         rank=rank,

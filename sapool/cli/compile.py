@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sapool.cli.modules import add_module_options
 from sapool.cli.options import add_model_options, add_pass_option, assumptions, given_flags, opened
-from sapool.cli.written import format_written, write
+from sapool.cli.written import format_written, is_streamed, write
 from sapool.errors import DiagnosedError, InputError, visible
 from sapool.weights.atomic import check_writable
 
@@ -64,45 +65,45 @@ def run(options: argparse.Namespace) -> int:
     assumed = assumptions(options)
     board = DEVICES.find(options.device) if options.device else None
     model = opened(options, real=written is not None and written.weights)
-    from sapool.analysis.parts import parts_of
     from sapool.cli.console import console, show_report
-    from sapool.cli.memory import micro_memory_on, unfit, verdict_on
+    from sapool.cli.memory import Needs
     from sapool.cli.tables import as_data, show_diagnostics, show_summary, thousands
     from sapool.cost.comparison import compare
     from sapool.diagnostics import diagnose, unacknowledged
-    from sapool.schedule.fitting import ROOM
-    from sapool.schedule.streaming import Streaming
 
     cost = compare(model, assumed)
     diagnostics = unacknowledged(diagnose(model, cost), options.acknowledge)
     if diagnostics and options.strict:
         raise DiagnosedError("\n".join(map(str, diagnostics)))
-    parts, limit = parts_of(model, model.plan), budget
-    micro = None
-    if board is not None:
-        micro = micro_memory_on(model, board, assumed, streamed=options.stream, budget=budget)
-    if limit is None and board is not None and micro is None:
-        limit = int(ROOM * board.sram)
-    streaming = Streaming(cost, limit)
-    activations = micro.head if micro is not None and budget is not None else None
-    verification = write(model, options, activations) if written is not None else None
-    verdict = verdict_on(board, micro, streaming, parts) if board is not None else None
+    streamed = is_streamed(options)
+    in_own_bands = streamed and written is not None and written.lays_bands
+    needs = Needs(model, cost, assumed, board, budget, streamed, in_own_bands)
+    verification = None
+    if written is not None and needs.excess is None:
+        verification = write(model, options, needs.activations(integer=written.calibrated))
+    verdict = needs.verdict
     if options.json:
-        data = as_data(model, cost, diagnostics, streaming if options.stream or budget is not None else None)
+        data = as_data(model, cost, diagnostics, needs.scheduled)
         data |= {"device": asdict(verdict) | {"device": verdict.device.name}} if verdict else {}
         data |= {"verification": verification.as_data()} if verification else {}
         print(json.dumps(data, indent=2))
     else:
         out = console()
-        show_summary(out, model, cost, streaming if options.stream else None)
+        show_summary(out, model, cost, needs.scheduled if options.stream else None)
         show_diagnostics(out, diagnostics)
-        if limit is not None:
-            out.print(f"\nin {thousands(limit)} bytes: {streaming.chosen}; arena {thousands(streaming.chosen.arena)}")
+        if needs.limit is not None:
+            chosen = needs.streaming.chosen
+            out.print(f"\nin {thousands(needs.limit)} bytes: {chosen}; arena {thousands(chosen.arena)}")
         if verdict is not None:
             out.print(str(verdict), markup=False)
         if verification is not None:
             show_report(out, ("", *verification.report()))
-    return unfit(streaming, budget, verdict, parts, micro)
+    unmet = needs.unmet()
+    if written is not None and needs.excess:
+        unmet.append(f"{visible(options.output)} isn't written")
+    for sentence in unmet:
+        print(f"sapoolc: {sentence}", file=sys.stderr)
+    return 1 if unmet else 0
 
 
 def _refuse_backbone(text: str) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sapool.cli.options import assumptions, is_run_folder
 from sapool.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from sapool.catalogue.formats import Format
     from sapool.export.verification import Verification
     from sapool.model import CompiledModel
+    from sapool.schedule.streamed import StreamedModel
 
 
 def format_written(options: argparse.Namespace) -> Format | None:
@@ -31,7 +30,7 @@ def format_written(options: argparse.Namespace) -> Format | None:
         return None
     entry = format_of(options.output)
     entry.check_installed()
-    if entry.plain and (options.stream or options.budget):
+    if entry.plain and is_streamed(options):
         raise InputError(
             f"{options.output}: a {entry.suffixes[0]} holds the network as it stands; write a .onnx or .pt2 to have it "
             "streamed, or leave --stream and --budget out and stream it when it is loaded (sapool.stream)"
@@ -46,23 +45,31 @@ def format_written(options: argparse.Namespace) -> Format | None:
     return entry
 
 
-def write(model: CompiledModel, options: argparse.Namespace, activations: int | None = None) -> Verification | None:
-    """Writes what the suffix says; returns what was found of a file that a runtime runs.
+def write(model: CompiledModel, options: argparse.Namespace, budget: int | None = None) -> Verification | None:
+    """Writes what the suffix says, streamed if that was asked; returns what was found of a file that a runtime runs.
 
-    Where it is known what a board's runtime leaves for `activations`, that many bytes are the budget of its files.
+    The `budget` is for activations, in bytes.
     """
     from sapool.catalogue.formats import format_of
     from sapool.export import write as export
+    from sapool.export.subject import Bands
     from sapool.schedule.streamed import stream
 
-    if not format_of(options.output).runs:
-        export(model, options.output)
+    entry = format_of(options.output)
+    subject: CompiledModel | StreamedModel = model
+    more: dict[str, Any] = {}
+    if not entry.runs:
+        export(subject, options.output)
         return None
-    subject: nn.Module = model
-    if options.stream or options.budget:
-        entry = format_of(options.output)
-        own = activations is not None and entry.calibrated and entry.extra == "tflite"
-        subject = stream(model.eval(), activations if own else options.budget, assumptions=assumptions(options))
+    if is_streamed(options) and entry.lays_bands:
+        more = {"bands": Bands(budget)}
+    elif is_streamed(options):
+        subject = stream(model.eval(), budget, assumptions=assumptions(options))
     run = options.text if is_run_folder(options.text) else None
-    found: Verification = export(subject, options.output, options.calibrate or run, preparation=run)
+    found: Verification = export(subject, options.output, options.calibrate or run, preparation=run, **more)
     return found
+
+
+def is_streamed(options: argparse.Namespace) -> bool:
+    """Whether bands of rows are asked for."""
+    return bool(options.stream or options.budget)

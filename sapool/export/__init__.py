@@ -21,7 +21,7 @@ def write(model: Any, path: str | Path, calibrate: Any = None, *, preparation: A
             W) as the network takes it, the folder of a run (its training images), a folder of images, or "noise".
         preparation: a `sapool.export.calibration.Preparation`, or the folder of a run that has one: how images are
             normalised and what the classes are called. None for that of `calibrate`, where it is a run.
-        options: of the format.
+        options: of the format; where it `lays_bands`, `bands=Bands(budget)` is what a streamed model stands for.
 
     Returns:
         Of files that a runtime runs, a `sapool.export.verification.Verification`, which is also written beside it.
@@ -41,13 +41,16 @@ def write(model: Any, path: str | Path, calibrate: Any = None, *, preparation: A
             raise InputError(f"{path}: nothing is calibrated in a {entry.suffixes[0]}")
         return FORMATS.load(entry.name)(model, path, **options)
     from sapool.export.calibration import Preparation, calibration_of, is_run, preparation_of  # noqa: PLC0415
-    from sapool.export.subject import shape_of  # noqa: PLC0415
+    from sapool.export.subject import Bands, shape_of  # noqa: PLC0415
+    from sapool.schedule.streamed import StreamedModel  # noqa: PLC0415
 
     if preparation is None and is_run(calibrate):
         preparation = calibrate
     known = preparation if isinstance(preparation, Preparation) else Preparation()
     if preparation is not None and not isinstance(preparation, Preparation):
         known = preparation_of(preparation)
+    if entry.lays_bands and isinstance(model, StreamedModel):
+        options.setdefault("bands", Bands(model.budget))
     calibration = calibration_of(calibrate, *shape_of(model), known)
     return FORMATS.load(entry.name)(model, path, calibration=calibration, preparation=known, **options)
 

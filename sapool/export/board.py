@@ -12,6 +12,7 @@ from sapool.errors import InputError, visible
 from sapool.export.calibration import Calibration, Preparation
 from sapool.export.delivery import deliver
 from sapool.export.litert import Int8Backend
+from sapool.export.subject import Bands
 from sapool.export.tflite import flatbuffer
 from sapool.export.verification import Verification
 from sapool.model import CompiledModel
@@ -31,6 +32,7 @@ _WORDS = {"2D": "2D", "3D": "3D", "V2": "V2", "MATMUL": "MatMul", "ND": "Nd"}
     summary="a folder with an int8 model as C, for TensorFlow Lite Micro",
     weights=True,
     runs=True,
+    lays_bands=True,
     calibrated=True,
     extra="tflite",
     packages=PACKAGES,
@@ -42,13 +44,20 @@ def write_board(
     *,
     calibration: Calibration | None = None,
     preparation: Preparation | None = None,
+    bands: Bands | None = None,
 ) -> Verification:
     """Writes a folder: `model.int8.tflite`, verified, the same as `model_data.cc`, `model_data.h`, and `main.cc`."""
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{path} is a file; a board's files are written to a folder")
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    found = deliver(Int8Backend(), model, folder / MODEL, calibration, preparation)
+    try:
+        found = deliver(Int8Backend(), model, folder / MODEL, calibration, preparation, bands)
+    except BaseException:
+        if made:
+            folder.rmdir()
+        raise
     content = flatbuffer.read((folder / MODEL).read_bytes())
     flatbuffer.drop_metadata(content, "sapool")  # text that a device has no use for
     raw = flatbuffer.write(content)

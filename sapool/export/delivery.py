@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from sapool.errors import InputError
 from sapool.export.calibration import Calibration, Preparation, noise
-from sapool.export.subject import Rewriting, Subject, shape_of, subject
+from sapool.export.subject import Bands, Rewriting, Subject, shape_of, subject
 from sapool.export.verification import Runtime, Verification, batches, verify
 from sapool.model import CompiledModel
 from sapool.passes import rewrite_for_export
@@ -33,14 +33,12 @@ class Backend(ABC):
         integer: whether files compute in integers, which are fitted to the calibration's images.
         images: how many images a file is compared on at most; None for all that it is calibrated on.
         batch: how many the runtime is given at a time.
-        lays_bands: whether the format puts a streamed network in bands of its own, in place of ours.
     """
 
     format: ClassVar[str]
     integer: ClassVar[bool] = False
     images: ClassVar[int | None] = None
     batch: ClassVar[int] = BATCH
-    lays_bands: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -85,6 +83,7 @@ def deliver(
     path: str | Path,
     calibration: Calibration | None,
     preparation: Preparation | None,
+    bands: Bands | None = None,
 ) -> Verification:
     """Writes a model, compares the file with it in the format's own runtime, and leaves file and table, or nothing.
 
@@ -94,6 +93,7 @@ def deliver(
         path: of the file. The table lies beside it, as `path` and `.json`.
         calibration: images; None for noise where the format computes in floats.
         preparation: what the file says of its images and classes.
+        bands: of a format that has bands of its own, that they are wanted, in place of a streamed model's schedule.
 
     Raises:
         InputError: the model can't be had in this format, or integers have no images to be fitted to.
@@ -112,7 +112,7 @@ def deliver(
         calibration or noise(channels, size),
         preparation or Preparation(),
         backend.rewrite,
-        whole=backend.lays_bands,
+        bands,
     )
     with tempfile.TemporaryDirectory() as folder, replacing(path) as temporary:
         watched = Path(folder) / f"watched{path.suffix}"

@@ -15,7 +15,7 @@ from sapool.cost.micro import refusal
 from sapool.errors import InputError, WorkError
 from sapool.export.calibration import Calibration, Preparation
 from sapool.export.delivery import Backend, deliver
-from sapool.export.subject import Rewriting, Subject, compiled_twin
+from sapool.export.subject import Bands, Rewriting, Subject, compiled_twin
 from sapool.export.tflite import conversion, flatbuffer
 from sapool.export.tflite.additions import turn_image
 from sapool.export.tflite.bands import lay_in_bands
@@ -44,7 +44,6 @@ class LiteRTBackend(Backend):
 
     format: ClassVar[str] = "tflite"
     images: ClassVar[int | None] = 32
-    lays_bands: ClassVar[bool] = True
 
     @property
     def runtime(self) -> str:
@@ -76,8 +75,8 @@ class LiteRTBackend(Backend):
         watched.write_bytes(flatbuffer.write(model))
         flatbuffer.keep_outputs(model, len(subject.outputs))
         metadata = dict(subject.metadata)
-        if subject.asked is not None:
-            metadata["streamed"] = lay_in_bands(model, subject.asked.budget, images[:_ON_MICRO], path.name)
+        if subject.bands is not None:
+            metadata["streamed"] = lay_in_bands(model, subject.bands.budget, images[:_ON_MICRO], path.name)
         flatbuffer.add_metadata(model, [("sapool", json.dumps(metadata).encode())])
         add_plan(model)
         path.write_bytes(flatbuffer.write(model))
@@ -126,6 +125,7 @@ class Int8Backend(LiteRTBackend):
     summary="LiteRT, float32",
     weights=True,
     runs=True,
+    lays_bands=True,
     extra="tflite",
     packages=PACKAGES,
     rank=20,
@@ -136,9 +136,10 @@ def write_tflite(
     *,
     calibration: Calibration | None = None,
     preparation: Preparation | None = None,
+    bands: Bands | None = None,
 ) -> Verification:
     """Writes a model as a float `.tflite`."""
-    return deliver(LiteRTBackend(), model, path, calibration, preparation)
+    return deliver(LiteRTBackend(), model, path, calibration, preparation, bands)
 
 
 @register_format(
@@ -147,6 +148,7 @@ def write_tflite(
     summary="LiteRT and TensorFlow Lite Micro, int8",
     weights=True,
     runs=True,
+    lays_bands=True,
     calibrated=True,
     extra="tflite",
     packages=PACKAGES,
@@ -158,9 +160,10 @@ def write_int8_tflite(
     *,
     calibration: Calibration | None = None,
     preparation: Preparation | None = None,
+    bands: Bands | None = None,
 ) -> Verification:
     """Writes a model as an int8 `.tflite`."""
-    return deliver(Int8Backend(), model, path, calibration, preparation)
+    return deliver(Int8Backend(), model, path, calibration, preparation, bands)
 
 
 def _alike(found: Any, wanted: Any) -> bool:

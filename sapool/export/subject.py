@@ -76,6 +76,17 @@ def _noting(method: Callable[..., Tensor], name: str, seen: dict[str, Tensor]) -
 
 
 @dataclass(frozen=True)
+class Bands:
+    """That a network is wanted in bands of rows that a format has of its own.
+
+    Attributes:
+        budget: bytes that activations may take; None for the smallest arena.
+    """
+
+    budget: int | None = None
+
+
+@dataclass(frozen=True)
 class Subject:
     """A network on its way into a file.
 
@@ -92,7 +103,7 @@ class Subject:
         plan: of the model.
         optimized: the network before it was streamed; its graph is what figures of cost are of.
         streamed: whether it computes in bands of rows.
-        asked: the streamed model that was given, where the format has bands of its own; None else.
+        bands: what was asked of a format that has bands of its own; None where nothing was.
     """
 
     network: nn.Module
@@ -107,7 +118,7 @@ class Subject:
     plan: Plan
     optimized: CompiledModel
     streamed: bool
-    asked: StreamedModel | None = None
+    bands: Bands | None = None
 
     @property
     def example(self) -> Tensor:
@@ -130,12 +141,11 @@ def subject(
     calibration: Calibration,
     preparation: Preparation,
     rewrite: Rewriting,
-    *,
-    whole: bool = False,
+    bands: Bands | None = None,
 ) -> Subject:
     """Makes a model ready to be written. The model stays as it is.
 
-    With `whole` the network of a streamed model isn't streamed: the format has bands of its own.
+    With `bands` the network of a streamed model isn't streamed: the format has bands of its own.
 
     Raises:
         InputError: it has no weights.
@@ -148,7 +158,7 @@ def subject(
     rewrite(tuned, tuned.plan)
     tuned.requires_grad_(False)
     network: nn.Module = tuned
-    if isinstance(model, StreamedModel) and not whole:
+    if isinstance(model, StreamedModel) and bands is None:
         schedule = model.schedule
         network = stream(
             tuned,
@@ -176,7 +186,7 @@ def subject(
         compiled.plan,
         tuned,
         network is not tuned,
-        model if isinstance(model, StreamedModel) and whole else None,
+        bands,
     )
 
 

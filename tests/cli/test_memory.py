@@ -9,7 +9,10 @@ import pytest
 import torch
 
 import sapool
+from sapool.catalogue.devices import DEVICES
+from sapool.cli.memory import Needs
 from sapool.cost.comparison import compare
+from sapool.cost.micro import micro_memory
 from sapool.schedule.planner import plan
 from tests.commands import sapoolc
 
@@ -99,6 +102,24 @@ def test_on_tensorflow_lite_micro_its_own_memory_counts() -> None:
     assert "which exceed 65,536: activations 24,576" in err
     _, err = sapoolc("compile", "resnet18-dfmnlp-1222", *words[2:], code=1)
     assert err.startswith("note: dfmnlp can't be written as .tflite")
+
+
+def test_our_schedule_is_not_asked_where_a_file_has_bands_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("sapool.schedule.streaming.plan")  # whoever asks for one fails
+    with torch.device("meta"):
+        model = sapool.compile("resnet18-lip-1222", image_size=32)
+    cost = compare(model)
+    needs = Needs(model, cost, cost.memory.assumptions, None, 1000, streamed=True, in_own_bands=True)
+    assert (needs.limit, needs.scheduled, needs.verdict, needs.unmet()) == (None, None, None, [])
+    assert needs.activations(integer=True) == 1000
+    ours = Needs(model, cost, cost.memory.assumptions, None, 1000, streamed=True, in_own_bands=False)
+    assert ours.limit == 1000
+    with pytest.raises(NameError):
+        ours.unmet()
+    pico = DEVICES.find("pico")
+    board = Needs(model, cost, cost.memory.assumptions, pico, 100_000, streamed=True, in_own_bands=True)
+    assert board.activations(integer=True) == micro_memory(model, streamed=True, budget=100_000).head
+    assert board.activations(integer=False) == 100_000  # a file of floats isn't what the board was asked about
 
 
 def test_flags_go_before_what_a_device_does() -> None:
