@@ -15,6 +15,7 @@ from sapool.passes.export.attention import split_attention
 from sapool.passes.export.dynamic import mix_outputs
 from sapool.passes.export.gaussian import square_deviations
 from sapool.passes.export.importance import approximate_exponential
+from sapool.passes.export.soft import divide_by_logistics
 from sapool.passes.filter_strides import filter_strides, filters_stand
 from sapool.passes.inference.cancel_attention import cancel_attention
 from sapool.passes.inference.fold_norms import fold_norms
@@ -76,6 +77,7 @@ def rewrite_for_microcontroller(
     run(square_deviations)
     if integer:
         run(approximate_exponential)
+        run(divide_by_logistics)
     run(mix_outputs)
     run(clean_up)
     return run.finish()

@@ -92,6 +92,7 @@ def _turn(module: fx.GraphModule) -> str | None:
         windows = windows_of(node)
         if windows is None:
             _turn_constants(module, node)
+            _turn_sides(node)
             continue
         turned = windows.mirrored()
         if node.target in CONVOLUTIONS:
@@ -115,6 +116,14 @@ def _turn(module: fx.GraphModule) -> str | None:
     image.replace_all_uses_with(flipped, delete_user_cb=lambda user: user is not flipped)
     graph.lint()
     return None
+
+
+def _turn_sides(node: fx.Node) -> None:
+    """Turns padding that takes its values from the map: what it put in front it puts behind."""
+    if node.target is torch.ops.aten.pad.default:
+        sides: Any = node.args[1]
+        left, right, top, bottom = sides
+        node.args = (node.args[0], [right, left, bottom, top], *node.args[2:])
 
 
 def _turn_constants(module: fx.GraphModule, node: fx.Node) -> None:

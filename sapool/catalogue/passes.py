@@ -49,6 +49,7 @@ _OURS = (
     ("split_attention", "microcontrollers: attention head by head, in blocks of query rows"),
     ("square_deviations", "microcontrollers: gaussian pooling squares deviations, in an order that few bits can bear"),
     ("approximate_exponential", "microcontrollers: exp(sigmoid) as an affine map of a logistic, within 0.0012"),
+    ("divide_by_logistics", "microcontrollers: soft pooling's exponential as what int8 has, a logistic and a division"),
     ("mirror", "microcontrollers: the image turned by 180 degrees, so that windows are padded behind the map"),
     ("fit_padding", "microcontrollers: kernels with zeros at their edges, so that padding is the runtime's own"),
 )

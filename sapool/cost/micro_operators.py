@@ -32,6 +32,8 @@ _MAPS = frozenset(
     )
 )
 """What makes maps, of which bands can be read, whether or not it can be computed in bands itself."""
+_IN_FLOATS = frozenset(("exp", "sqrt"))
+"""What has no integers there, so that its map is converted before it and back behind it."""
 _SUMMED = frozenset(("adaptive_avg_pool2d", "mean", "sum"))
 
 
@@ -64,17 +66,24 @@ class _Fold:
 
     def _add(self, node: fx.Node, sources: list[int]) -> int:
         """What computes a node; the tensor of its result."""
+        if (size := _padded(node)) is not None:
+            sources = [self._padded_apart(node, sources[0], self.width * size), *sources[1:]]
         if self.width == 1 and mixes(node):
             sources = [sources[0], *(self._in_16_bits(node, number) for number in sources[1:])]
         window, channels = self._window(node, sources), requantized(node) if self.width == 1 else 0
         rows = _map_rows(node) if window is not None or word(node) in _MAPS else 0
-        summed = word(node) in _SUMMED and self.width == 1
+        scratch = _scratch(node, self.width)
         for kind, size in _results(node, self.width):
             result = self._tensor(size, rows)
-            scratch = (4 * prod(node.meta["val"].shape),) if summed else ()
             self.operators.append(Operator(node.name, kind, tuple(sources), (result,), window, channels, scratch))
             sources = [result]
         return sources[0]
+
+    def _padded_apart(self, node: fx.Node, source: int, size: int) -> int:
+        """A map in a larger one, of so many bytes, whose border is what the runtime wouldn't lay by itself."""
+        padded = self._tensor(size, 0)
+        self.operators.append(Operator(node.name, "constant_pad_nd", (source,), (padded,)))
+        return padded
 
     def _tensor(self, size: int, rows: int) -> int:
         self.tensors.append(Value(size, rows))
@@ -118,6 +127,24 @@ def _map_rows(node: fx.Node) -> int:
     return int(shape[2]) if len(shape) == 4 else 0
 
 
+def _padded(node: fx.Node) -> int | None:
+    """Numbers of the padded map that windows with padding of their own want; None where there is no such map."""
+    windows, before = windows_of(node), node.all_input_nodes[0]
+    if windows is None or windows.free or before.target is PAD or not (windows.rows.before or windows.columns.before):
+        return None
+    n, channels, height, width = before.meta["val"].shape
+    return int(n * channels * (height + 2 * windows.rows.before) * (width + 2 * windows.columns.before))
+
+
+def _scratch(node: fx.Node, width: int) -> tuple[int, ...]:
+    """Bytes that a kernel asks for beside its operands and its result."""
+    if word(node) in _SUMMED and width == 1:  # sums of 32 bits
+        return (4 * prod(node.meta["val"].shape),)
+    if word(node) == "pad":  # mirrored: a number for each axis of both maps
+        return (4 * node.meta["val"].dim(),) * 2
+    return ()
+
+
 def _averaged(node: fx.Node) -> Window | None:
     """The windows of an average that has no padding."""
     kernel, stride, padding = (  # of both axes, or of each
@@ -136,6 +163,8 @@ def _results(node: fx.Node, width: int) -> Iterator[tuple[str, int]]:
             yield "quantize again", size
     elif width == 1 and mixes(node):
         yield from ((kind, 2 * size), ("quantize", size))
+    elif width == 1 and kind in _IN_FLOATS:
+        yield from (("dequantize", 4 * size), (kind, 4 * size), ("quantize", size))
     else:
         yield kind, size * width
 

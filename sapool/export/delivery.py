@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sapool.errors import InputError
+from sapool.errors import InputError, WorkError
 from sapool.export.calibration import Calibration, Preparation, noise
 from sapool.export.subject import Bands, Rewriting, Subject, shape_of, subject
 from sapool.export.verification import Runtime, Verification, batches, verify
@@ -116,7 +118,8 @@ def deliver(
     )
     with tempfile.TemporaryDirectory() as folder, replacing(path) as temporary:
         watched = Path(folder) / f"watched{path.suffix}"
-        backend.write(ready, temporary, watched)
+        with _named(path):
+            backend.write(ready, temporary, watched)
         found = verify(
             ready,
             batches(backend.open(watched, ready), backend.batch),
@@ -128,7 +131,17 @@ def deliver(
             integer=backend.integer,
             images=backend.images,
         )
-        more, data = backend.more(temporary, ready)
+        with _named(path):
+            more, data = backend.more(temporary, ready)
         found = replace(found, more=more, data=data)
     write_text(f"{path}.json", json.dumps(found.as_data(), indent=2) + "\n")
     return found
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Says which file an error is about: what writes it knows a temporary name alone."""
+    try:
+        yield
+    except (InputError, WorkError) as error:
+        raise type(error)(f"{path}: {error}") from error

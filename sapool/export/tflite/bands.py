@@ -54,14 +54,13 @@ def net_of(model: Model) -> Net:
     return Net(tuple(tensors), tuple(operators), tuple(map(int, graph.inputs)), tuple(map(int, graph.outputs)))
 
 
-def lay_in_bands(model: Model, budget: int | None, images: Tensor, name: str) -> str:
+def lay_in_bands(model: Model, budget: int | None, images: Tensor) -> str:
     """Puts a model's maps in bands of rows, and holds what it computes then to what it computed before.
 
     Args:
         model: with one image for an input; it is changed.
         budget: bytes that activations may take; None for the smallest arena.
         images: (N, C, H, W) to compare on.
-        name: of the file.
 
     Returns:
         What is in bands, in words; "" where the budget is met without.
@@ -73,12 +72,12 @@ def lay_in_bands(model: Model, budget: int | None, images: Tensor, name: str) ->
     found = in_bands(net_of(model), budget)
     if budget is not None and found.head > budget:
         raise InputError(
-            f"{name}: budget: in TensorFlow Lite Micro the activations don't fit {budget:,} bytes; in bands of rows "
+            f"budget: in TensorFlow Lite Micro the activations don't fit {budget:,} bytes; in bands of rows "
             f"they still take {found.head:,}"
         )
     if budget is None and not found.stretches:
         raise InputError(
-            f"{name}: in bands of rows the network takes no less memory in TensorFlow Lite Micro than as it stands, "
+            f"in bands of rows the network takes no less memory in TensorFlow Lite Micro than as it stands, "
             f"which is {found.head:,} bytes of activations; write it without streaming"
         )
     if not found.stretches:
@@ -88,7 +87,7 @@ def lay_in_bands(model: Model, budget: int | None, images: Tensor, name: str) ->
     for expected, result in zip(before, _results(model, images), strict=True):
         allowed = 0 if np.issubdtype(expected.dtype, np.integer) else _ROUNDING * np.abs(expected).max()
         if np.abs(expected.astype(np.float64) - result).max() > allowed:
-            raise WorkError(f"{name}: in bands of rows it computes something else")
+            raise WorkError("in bands of rows it computes something else")
     return str(found)
 
 

@@ -100,12 +100,15 @@ def _buffers(model: flatbuffer.Model) -> list[Buffer]:
 
 
 def scratch_of(model: flatbuffer.Model, operator: Any) -> list[int]:
-    """Bytes that a kernel asks for beside its operands and its result: 32-bit sums of integers, by TFLM's own kernels.
+    """Bytes that a kernel asks for beside its operands and its result, by TFLM's own kernels.
 
-    What a batched product transposes lies in the tail.
+    Sums of integers have 32 bits; mirrored padding keeps a number for each axis of both maps. What a batched product
+    transposes lies in the tail.
     """
     graph = model.subgraphs[0]
     result = graph.tensors[int(operator.outputs[0])]
+    if flatbuffer.code(model, operator) == "MIRROR_PAD":
+        return [4 * len(flatbuffer.shape_of(result))] * 2
     if flatbuffer.code(model, operator) in ("MEAN", "SUM") and flatbuffer.type_of(result) in ("INT8", "INT16"):
         return [4 * flatbuffer.size_of(result) // (2 if flatbuffer.type_of(result) == "INT16" else 1)]
     return []

@@ -125,7 +125,7 @@ def run_micro(path: Path, images: Any, head: int) -> Recorded:
             lines = [line for line in done.stderr.splitlines() if "/micro/" in line or "failed" in line.lower()]
             said = "; ".join(lines[:2]) or (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
             died = f"it died of signal {-done.returncode}" if done.returncode < 0 else "it refuses the file"
-            raise WorkError(f"TensorFlow Lite Micro can't run {path.name}: {died}: {said}")
+            raise WorkError(f"TensorFlow Lite Micro can't run the file: {died}: {said}")
         return Recorded(np.load(found), *_allocations(done.stderr))
 
 

@@ -33,4 +33,8 @@ class SoftPool(Pooling):
         if x.shape[-2:] != (height, width):
             x = x[:, :, :height, :width]
         largest = upsample(F.max_pool2d(x, self.stride), height, width)
-        return weighted_average(x, (x - largest).exp(), self.stride)
+        return weighted_average(x, self.exponential(x, largest), self.stride)
+
+    def exponential(self, x: Tensor, largest: Tensor) -> Tensor:
+        """exp(x − largest), where nothing is larger."""
+        return (x - largest).exp()

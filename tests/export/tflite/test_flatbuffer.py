@@ -101,12 +101,26 @@ def test_the_head_is_what_the_runtime_allocates(simple: bool, tmp_path: Path) ->
     np.testing.assert_allclose(found.results, expected.permute(0, 2, 3, 1).numpy(), atol=1e-5)
 
 
+def test_mirrored_padding_has_scratch(tmp_path: Path) -> None:
+    net = Net(1, 4, 4, 8)
+    sides = net.ints([0, 0], [1, 1], [0, 1], [0, 0])
+    padded = net.call("MIRROR_PAD", (1, 6, 5, 8), 0, sides, options="MirrorPadOptions", mode=0)
+    net.call("MUL", (1, 6, 5, 8), padded, padded, options="MulOptions")
+    path, head = tmp_path / "x.tflite", head_of(net.model)
+    path.write_bytes(flatbuffer.write(net.model))
+    assert [step.bytes for step in head.steps] == [512 + 960 + 2 * 16, 2 * 960]
+    image = np.arange(128, dtype=np.float32).reshape(1, 4, 4, 8)
+    found = run_micro(path, image, head.bytes)
+    assert found.head == head.bytes
+    np.testing.assert_array_equal(found.results, np.pad(image, ((0, 0), (1, 1), (0, 1), (0, 0)), "reflect") ** 2)
+
+
 def test_a_runtime_that_dies_is_an_error(tmp_path: Path) -> None:
     net = Net(1, 4)
     net.call("CUSTOM", (1, 4), 0)
     path = tmp_path / "x.tflite"
     path.write_bytes(flatbuffer.write(net.model))
-    with pytest.raises(WorkError, match=r"can't run x.tflite: it (died|refuses)"):
+    with pytest.raises(WorkError, match=r"can't run the file: it (died|refuses)"):
         run_micro(path, np.zeros((1, 4), np.float32), 64)
 
 

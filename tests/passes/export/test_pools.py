@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import sapool
 from sapool.model import CompiledModel
@@ -14,6 +15,7 @@ from sapool.passes import rewrite_for_microcontroller
 from sapool.passes.export.attention import RowwiseAttention
 from sapool.passes.export.dynamic import MixedOutputs
 from sapool.passes.export.importance import LARGEST_ERROR, SHIFT, SLOPE, LogisticImportance
+from sapool.passes.export.soft import LogisticSoftPool
 from sapool.poolings.dynamic import DynamicConv2d
 from sapool.poolings.window import Importance
 
@@ -76,6 +78,19 @@ def test_weights_stay_near_where_exponentials_are_approximated(text: str) -> Non
         y = torch.randn(2, site.channels, *site.map)
         expected, seen = (m.get_submodule(site.module).weight(y) for m in (model, twin))
     assert (expected - seen).abs().max() < 2 * LARGEST_ERROR * 3  # a mixed pool's weight is a product of two
+
+
+def test_soft_pooling_divides_by_a_logistic() -> None:
+    model = optimized("resnet18-softpool-1222")
+    twin, found = rewritten(model, integer=True)
+    assert found == {"divide_by_logistics"}
+    assert rewritten(model, integer=False)[1] == set()
+    pool = twin.get_submodule(next(site.module for site in model.plan.sites if site.pool is not None))
+    assert isinstance(pool, LogisticSoftPool)
+    x = 20 * torch.randn(2, pool.channels, 9, 8).double()  # some far below their window's largest, and an odd side
+    windows = F.unfold(x[:, :, :8], 2, stride=2).view(2, pool.channels, 4, 16)
+    expected = (windows * windows.softmax(2)).sum(2)
+    torch.testing.assert_close(pool(x).flatten(2), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_an_exponential_without_a_sigmoid_is_left_alone() -> None:

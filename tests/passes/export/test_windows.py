@@ -86,6 +86,20 @@ def test_mirror_turns_tokens_with_their_map() -> None:
     torch.testing.assert_close(graph(x), net(x))
 
 
+def test_mirror_turns_padding_that_is_taken_from_the_map() -> None:
+    class Blurred(Strided):
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.pad(self.pool(self.stem(x)), (1, 0, 2, 1), mode="reflect")
+            return self.fc(self.head(self.depthwise(self.conv(y))))
+
+    net, x = Blurred(), torch.randn(1, 3, 32, 32)
+    graph = flat(net)
+    log = run(mirror, fit_padding, module=graph)
+    assert [r.rule for r in log.rewrites] == ["mirror"], log.refusals
+    assert next(n for n in graph.graph.nodes if n.target is torch.ops.aten.pad.default).args[1] == [0, 1, 1, 2]
+    torch.testing.assert_close(graph(x), net(x))
+
+
 def test_mirror_leaves_maps_alone_whose_padding_is_free() -> None:
     graph = flat(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2)))
     log = run(mirror, fit_padding, module=graph)
