@@ -56,7 +56,7 @@ def test_a_server_that_only_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_cache_alone_is_asked_while_a_hub_is_silent(monkeypatch: pytest.MonkeyPatch, server: str) -> None:
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     before = constants.HF_HUB_OFFLINE
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with hubs.briefly_asked_hub() as reason:
