@@ -19,7 +19,8 @@ from sapool.cost.budget import to_blame
 from sapool.cost.comparison import Comparison
 from sapool.cost.lifetimes import operation_name
 from sapool.cost.memory import Memory
-from sapool.cost.micro import MicroMemory, micro_memory, refusal
+from sapool.cost.micro import MicroMemory, micro_memory
+from sapool.errors import InputError
 from sapool.model import CompiledModel
 from sapool.schedule.fitting import ROOM, Verdict, fit, fit_micro
 from sapool.schedule.schedule import Schedule
@@ -56,12 +57,12 @@ class Needs:
         """
         if self.board is None or self.board.runtime != "tflm" or self.assumed.dtype not in ("int8", "fp32"):
             return None
-        if reason := refusal(self.model.plan):
-            print(f"note: {reason}", file=sys.stderr)
+        integer = self.assumed.dtype == "int8"
+        try:
+            return micro_memory(self.model, integer=integer, streamed=self.streamed, budget=self.budget)
+        except InputError as error:
+            print(f"note: {error}", file=sys.stderr)
             return None
-        return micro_memory(
-            self.model, integer=self.assumed.dtype == "int8", streamed=self.streamed, budget=self.budget
-        )
 
     @cached_property
     def limit(self) -> int | None:

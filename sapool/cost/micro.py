@@ -15,7 +15,7 @@ from torch import fx
 
 from sapool.cost.bands.script import JOIN, SLICE
 from sapool.cost.bands.search import as_it_stands, in_bands
-from sapool.cost.micro_estimates import flash, tail
+from sapool.cost.micro_estimates import flash, tail, word
 from sapool.cost.micro_operators import operators_of
 from sapool.errors import InputError
 from sapool.inference import prepare
@@ -73,6 +73,9 @@ def micro_memory(
     options = model.plan.options
     image = torch.zeros(1, options.in_chans, *options.image_size)
     flat = flat_graph(tuned, image, tuned.plan, turn=not options.features_only)
+    for node in flat.graph.nodes:
+        if word(node) in ABSENT:
+            raise InputError(f"TensorFlow Lite Micro has no operation for a {ABSENT[word(node)]}, which {node.name} is")
     return _counted(flat, 1 if integer else 4, streamed, budget)
 
 
@@ -90,6 +93,8 @@ def _counted(flat: fx.GraphModule, width: int, streamed: bool, budget: int | Non
     return MicroMemory(found.head, steps, own + found.growth, flash(flat, kinds, count, width), str(found))
 
 
+ABSENT = {"gelu": "GELU", "erf": "Gauss error function"}
+"""Operations that LiteRT has and TensorFlow Lite Micro hasn't, by their words in a graph."""
 _SAMPLES = "it samples its map at places that it computes, which TensorFlow Lite has no operation for"
 _CHOOSES = "it keeps a part of its map that it chooses while it runs, which TensorFlow Lite Micro has no operation for"
 _WHOLE = "its matrices are worked out in whole numbers, which the rewrites for TensorFlow Lite can't follow"

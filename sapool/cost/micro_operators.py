@@ -34,6 +34,7 @@ _MAPS = frozenset(
 """What makes maps, of which bands can be read, whether or not it can be computed in bands itself."""
 _IN_FLOATS = frozenset(("exp", "sqrt"))
 """What has no integers there, so that its map is converted before it and back behind it."""
+_SPLIT = frozenset(("split", "split_with_sizes", "chunk", "unbind"))
 _SUMMED = frozenset(("adaptive_avg_pool2d", "mean", "sum"))
 
 
@@ -58,7 +59,11 @@ class _Fold:
             elif node.op == "placeholder":
                 self.lies[node] = self._tensor(prod(node.meta["val"].shape) * width, _map_rows(node))
                 inputs.append(self.lies[node])
-            elif node.op != "call_function" or not sources or not isinstance(node.meta.get("val"), Tensor):
+            elif node.op != "call_function" or not sources:
+                continue
+            elif word(node) in _SPLIT:  # each part is sliced from the whole
+                self.lies[node] = sources[0]
+            elif not isinstance(node.meta.get("val"), Tensor):
                 continue
             else:
                 self.lies[node] = sources[0] if _vanishes(node) else self._add(node, sources)
@@ -130,10 +135,14 @@ def _map_rows(node: fx.Node) -> int:
 def _padded(node: fx.Node) -> int | None:
     """Numbers of the padded map that windows with padding of their own want; None where there is no such map."""
     windows, before = windows_of(node), node.all_input_nodes[0]
-    if windows is None or windows.free or before.target is PAD or not (windows.rows.before or windows.columns.before):
+    if word(node) == "avg_pool2d":
+        sides = _sides(node, 3, 0)
+    elif windows is None or windows.free or before.target is PAD:
         return None
+    else:
+        sides = windows.rows.before, windows.columns.before
     n, channels, height, width = before.meta["val"].shape
-    return int(n * channels * (height + 2 * windows.rows.before) * (width + 2 * windows.columns.before))
+    return int(n * channels * (height + 2 * sides[0]) * (width + 2 * sides[1])) if any(sides) else None
 
 
 def _scratch(node: fx.Node, width: int) -> tuple[int, ...]:
@@ -147,11 +156,16 @@ def _scratch(node: fx.Node, width: int) -> tuple[int, ...]:
 
 def _averaged(node: fx.Node) -> Window | None:
     """The windows of an average that has no padding."""
-    kernel, stride, padding = (  # of both axes, or of each
-        node.args[place] if len(node.args) > place else default for place, default in ((1, None), (2, []), (3, 0))
-    )
-    rows: list[Any] = [value if isinstance(value, int) else value[0] for value in (kernel, stride or kernel)]  # type: ignore[index]
-    return None if any(padding if isinstance(padding, (list, tuple)) else [padding]) else Window(*rows)
+    kernel = _sides(node, 1, None)
+    stride = _sides(node, 2, None) if len(node.args) > 2 and node.args[2] else kernel
+    return None if any(_sides(node, 3, 0)) else Window(kernel[0], stride[0])
+
+
+def _sides(node: fx.Node, place: int, default: Any) -> tuple[int, int]:
+    """An argument of both axes, or of each: rows, then columns."""
+    value: Any = node.args[place] if len(node.args) > place else default
+    rows, *columns = value if isinstance(value, (list, tuple)) else (value,)
+    return rows, columns[0] if columns else rows
 
 
 def _results(node: fx.Node, width: int) -> Iterator[tuple[str, int]]:

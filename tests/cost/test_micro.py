@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 import sapool
 from sapool.cost.bands.script import Script
@@ -42,6 +43,12 @@ def test_it_is_what_the_runtime_records(text: str, size: int, head: int, tail: i
         assert found.flash - CORE - KERNEL * len(kinds) == pytest.approx(file, rel=0.02)
 
 
+class Split(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x.chunk(2, 1)
+        return torch.cat((second, F.avg_pool2d(first, 3, 1, 1)), 1)
+
+
 class Exponential(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return (2 * x).exp() + 1
@@ -53,6 +60,14 @@ class Exponential(nn.Module):
         # A map of 8x8 in one of 10x10, in steps of 16 bytes, which the runtime's own padding isn't.
         (nn.MaxPool2d(3, 2, 1), 1, [("constant_pad_nd", 128 + 208), ("max_pool2d", 208 + 32)]),
         (nn.MaxPool2d(2), 1, [("max_pool2d", 128 + 32)]),
+        (
+            Split(),
+            1,
+            [
+                *(("getitem", 128 + 64), ("getitem", 128 + 128)),
+                *(("constant_pad_nd", 64 + 64 + 112), ("avg_pool2d", 64 + 112 + 64), ("cat", 64 + 64 + 128)),
+            ],
+        ),
         # Mirrored, with four numbers for each of two maps.
         (nn.ReflectionPad2d((0, 2, 1, 1)), 4, [("pad", 4 * (128 + 200) + 32)]),
         (
@@ -83,6 +98,10 @@ def test_what_cannot_be_had_is_refused() -> None:
     with torch.device("meta"):
         model = sapool.compile("resnet18-dfmnlp-1222", num_classes=10, image_size=32)
     with pytest.raises(InputError, match=r"dfmnlp can't be written as .tflite: it samples its map"):
+        micro_memory(model)
+    with torch.device("meta"):
+        model = sapool.compile("timm:convnext_atto-skip-1222", num_classes=10, image_size=32)
+    with pytest.raises(InputError, match=r"TensorFlow Lite Micro has no operation for a GELU"):
         micro_memory(model)
 
 
