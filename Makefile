@@ -2,7 +2,7 @@
 PYTHON ?= .venv/bin/python
 TYPES := build/types
 
-.PHONY: help setup test slow lint format types docs pages gate
+.PHONY: help setup test slow exhaustive lint format types docs pages gate
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -16,6 +16,9 @@ test:  ## the tests that people run
 
 slow:  ## the tests that take long
 	$(PYTHON) -m pytest -m slow
+
+exhaustive:  ## more of what those hold, before a release
+	$(PYTHON) -m pytest -m exhaustive
 
 lint:  ## what the linters say
 	$(PYTHON) -m ruff check .

@@ -22,9 +22,17 @@ BUILT = (
     "mnasnet0_5", "regnet_x_400mf", "regnet_y_400mf", "shufflenet_v2_x0_5", "densenet121", "convnext_tiny", "alexnet",
     "vgg11_bn", "squeezenet1_0", "googlenet", "inception_v3",
 )  # fmt: skip
-# What every run tries: a family of each way of being built; the slow tier has the others.
+# What every run tries: a family of each way of being built; the slow tier has the others, in shape one of each.
 QUICK = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_0", "convnext_tiny")
 QUICK_IN_SHAPE = ("resnet34", "vgg13", "squeezenet1_1", "mnasnet1_0", "wide_resnet50_2", "regnet_x_800mf")
+SLOW_IN_SHAPE = (
+    "densenet161",
+    "efficientnet_b2",
+    "regnet_y_1_6gf",
+    "shufflenet_v2_x1_5",
+    "resnext101_32x8d",
+    "convnext_small",
+)
 # Convolutions without padding need larger images.
 LARGER = {"inception_v3": 192, "alexnet": 128}
 
@@ -44,7 +52,7 @@ def test_laws(name: str) -> None:
     laws.trains(subject)
 
 
-@pytest.mark.parametrize("name", in_tiers([name for name in BACKBONES if name not in BUILT], QUICK_IN_SHAPE))
+@pytest.mark.parametrize("name", in_tiers([n for n in BACKBONES if n not in BUILT], QUICK_IN_SHAPE, SLOW_IN_SHAPE))
 def test_laws_of_shape(name: str) -> None:
     subject = laws.Subject(name, 64, "meta")
     assert list(subject.traced.state_dict()) == list(subject.eager.state_dict())

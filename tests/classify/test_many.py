@@ -72,7 +72,7 @@ def test_two_processes_compute_what_one_does(tmp_path):
     equal(tmp_path / "two", tmp_path / "one", 1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_in_single_precision_curves_part_by_rounding_alone(two, tmp_path):
     """Training amplifies rounding by half an order of magnitude a step here, so four steps are compared."""
     sapoolc("train", *RUN, *ONE, "train.epochs=1", "--run-dir", tmp_path / "one")

@@ -14,6 +14,7 @@ from sapool.errors import InputError
 from sapool.export.subject import digest
 from sapool.export.verification import Verification
 from tests.export.tiny import SIZE, images, tiny
+from tests.tiers import in_tiers
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -44,8 +45,11 @@ def test_a_file_says_what_it_is_and_takes_any_number_of_images(tmp_path: Path) -
         torch.testing.assert_close(torch.from_numpy(logits), model(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", POOLINGS)
+ABLATIONS = [kind for kind in POOLINGS if kind.startswith("nlpno")]
+"""They differ from `nlp` by a layer."""
+
+
+@pytest.mark.parametrize("kind", in_tiers(POOLINGS, (), [kind for kind in POOLINGS if kind not in ABLATIONS]))
 def test_every_kind_of_pooling(kind: str, tmp_path: Path) -> None:
     """Float files are held to the model by `export` itself; integers are held here to what docs/deployment.md says."""
     model = tiny(kind)

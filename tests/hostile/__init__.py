@@ -46,7 +46,7 @@ class Kind:
             own empty folder, where it may write files. What it gives is shown by `repr` where it is a failure.
         judge: gives an input to the library; see above. The folder is the same, and goes afterwards.
         corpus: inputs that were defects once, or seemed likely to be; tried first, always all of them.
-        rounds: how many more the slow tier tries (0: the command alone); keep the whole folder under 90 seconds.
+        rounds: how many more the slow tier tries (0: the command alone); keep the whole folder under three minutes.
         quick: how many every run of the suite tries; that of all kinds should take under 15 seconds.
         seconds: the longest that a try may take.
         megabytes: the most memory that the process may hold at once, the package's own half a gigabyte included.
@@ -58,7 +58,7 @@ class Kind:
     make: Callable[[Random, Path], Any]
     judge: Callable[[Any, Path], None]
     corpus: tuple[Any, ...] = ()
-    rounds: int = 50
+    rounds: int = 20
     quick: int = 3
     seconds: float = 60
     megabytes: int = 2048

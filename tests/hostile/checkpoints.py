@@ -191,8 +191,8 @@ def opened(given: dict[str, Any], folder: Path) -> None:
 
 
 KINDS = (
-    Kind("bits flipped in a model", make=some_flip, judge=damaged, rounds=200, quick=20),
-    Kind("models cut off", make=some_cut, judge=damaged, corpus=(("cut", 0, 0), ("cut", 4, 0)), rounds=50, quick=5),
+    Kind("bits flipped in a model", make=some_flip, judge=damaged, rounds=65, quick=20),
+    Kind("models cut off", make=some_cut, judge=damaged, corpus=(("cut", 0, 0), ("cut", 4, 0)), rounds=20, quick=5),
     Kind(
         "models of other contents",
         make=some_content,
@@ -209,7 +209,7 @@ KINDS = (
             {"format": "sapool-model-2", "guests": [[1]], "state_dict": {"a": torch.zeros(1)}},
             Bomb(),
         ),
-        rounds=60,
+        rounds=20,
         quick=5,
     ),
     Kind(
@@ -217,7 +217,7 @@ KINDS = (
         make=some_run,
         judge=opened,
         corpus=({}, {"sapool": {"format": "sapool-run-1", "classes": None}}, {"sapool": Bomb()}),
-        rounds=60,
+        rounds=20,
         quick=5,
     ),
 )

@@ -169,7 +169,7 @@ KINDS = (
             changed(annotations=[{"id": [1], "image_id": {}, "category_id": 1, **_BOX}]),
             changed(categories=[*WHOLE["categories"], {"id": 3, "name": "cat"}]),
         ),
-        rounds=150,
+        rounds=50,
         quick=0,
     ),
 ) if find_spec("mmdet") else ()  # fmt: skip

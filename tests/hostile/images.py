@@ -100,7 +100,7 @@ KINDS = (
             b"%!PS-Adobe-3.0 EPSF-3.0\n",
             b"II*\0" + b"\xff" * 64,
         ),
-        rounds=400,
+        rounds=130,
         quick=20,
         seconds=20,
     ),

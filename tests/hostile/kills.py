@@ -167,7 +167,7 @@ def _torchvision() -> tuple[str, ...]:
 _any: dict[str, Any] = {"make": some_moment, "seconds": 4 * _LONGEST, "megabytes": 3072, "starts": True, "quick": 0}
 
 KINDS = (
-    Kind("kills", judge=_judge(_classifier), rounds=2, setting_up=_import_classifier, **_any),
+    Kind("kills", judge=_judge(_classifier), rounds=1, setting_up=_import_classifier, **_any),
     Kind("kills of detectors", judge=_judge(_detector), rounds=1, setting_up=_make_boxes, **_any),
     Kind(
         "kills of torchvision's detectors", judge=_judge(_torchvision), rounds=1, setting_up=_import_torchvision, **_any

@@ -115,8 +115,8 @@ KINDS = (
         seconds=300,
         starts=True,
     ),
-    Kind(f"loops of {COMPILES} compiles", make=some_text, judge=compiled_again, rounds=30, quick=0, seconds=300),
-    Kind(f"loops of {STEPS} training steps", make=some_text, judge=trained_on, rounds=10, quick=0, seconds=300),
+    Kind(f"loops of {COMPILES} compiles", make=some_text, judge=compiled_again, rounds=10, quick=0, seconds=300),
+    Kind(f"loops of {STEPS} training steps", make=some_text, judge=trained_on, rounds=4, quick=0, seconds=300),
     Kind(
         "threads", make=lambda random, folder: random.choice((2, 4, 8)), judge=together, rounds=2, quick=0, seconds=300
     ),

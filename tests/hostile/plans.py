@@ -122,7 +122,7 @@ KINDS = (
             '{"format": "sapool-plan-2", "options": {"weights": "DEFAULT"}}',
             '{"format": "sapool-plan-3", "architecture": "timm:hf_hub:zzcanary/zzcanary-lip-2222"}',
         ),
-        rounds=80,
+        rounds=27,
         quick=8,
     ),
 )

@@ -96,7 +96,7 @@ KINDS = (
             f'extends = "{"x/" * 4000}y.toml"',
             f'extends = "digits"\nplan = {json.dumps("[" * 3000)}',
         ),
-        rounds=150,
+        rounds=50,
         quick=10,
         seconds=20,
     ),
@@ -112,7 +112,7 @@ KINDS = (
                 *("train.seed=" + "9" * 5000, "a." * 5000 + "b=1", "data.name=[1]", "data.name={a=1}", "data=1"),
             )
         ),
-        rounds=200,
+        rounds=65,
         quick=15,
         seconds=20,
     ),

@@ -111,7 +111,7 @@ KINDS = (
             "timm:../zzcanary-lip-1222",
             "İ" * 50,
         ),
-        rounds=60,
+        rounds=20,
         quick=8,
     ),
 )

@@ -175,7 +175,7 @@ KINDS = (
             *((text, SUMMARY) for text in (DEEP, "[]", f'{{"format": "sapool-study-1", "runs": {HUGE}}}')),
             (content(), DEEP),
         ),
-        rounds=60,
+        rounds=20,
         quick=4,
     ),
     Kind(
@@ -190,7 +190,7 @@ KINDS = (
             f'recipe = "digits"\nexpand = "random"\nruns = 3\n[axes]\ntrain.epochs = {{low = 1, high = {"9" * 400}}}',
             'recipe = "digits"\n[axes]\narchitecture = ["../../{p}"]\np = ["..", "a/../b"]',
         ),
-        rounds=60,
+        rounds=20,
         quick=4,
     ),
     Kind(
@@ -201,7 +201,7 @@ KINDS = (
             'backbones = ["resnet18"]\npools = ["lip"]\nstrides = ["' + "[0123456789]" * 20 + '"]',
             'backbones = ["alexnet"]\npools = ["lip"]\nstrides = ["' + "[0123456789]" * 30 + '"]\nprepools = []',
         ),
-        rounds=60,
+        rounds=20,
         quick=4,
     ),
     Kind(
@@ -209,7 +209,7 @@ KINDS = (
         some_journal,
         journal,
         corpus=('{"op_code": 99, "worker_id": "x"}\n', DEEP, '{"op_code": 0, "worker_id"', "\0" * 100),
-        rounds=30,
+        rounds=10,
         quick=2,
     ),
 )

@@ -1,4 +1,4 @@
-"""Every kind of hostile input: its corpus and a few more in each run of the suite, many more in the slow tier."""
+"""Every kind of hostile input: its corpus and a few more in each run of the suite, some more in the slow tier."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from sapool.passes.inference.fold_norms import fold_norms
 from sapool.passes.record import Log
 from sapool.poolings import Pooling
 from tests.cost.execution import Execution
+from tests.tiers import in_tiers
 
 KINDS = [kind.name for kind in POOLINGS.values() if kind.rank < 20 and kind.target]
 """All but the ablations of `nlp`, which differ by a layer, and those that packages of the tests bring."""
@@ -38,8 +39,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", in_tiers(BACKBONES, (), ["resnet18", "mobilenet_v2"]))
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pooling_in_a_backbone(kind: str, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if backbone.startswith("timm:"):

@@ -19,6 +19,7 @@ from sapool.export.python_code import source
 from sapool.prune.pools import pool_state
 from sapool.prune.search import Pruned, _narrowed, _state, prune
 from sapool.prune.selection import select
+from tests.tiers import in_tiers
 
 pytest.importorskip("torch_pruning")
 
@@ -146,21 +147,22 @@ def test_channels_that_carry_nothing_go_first_and_change_nothing(text: str) -> N
     assert (y - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "text",
-    [
-        "prepool-nlp_reduced-4-resnet18-gaussian_pool-1222",
-        "dyresnet18-nlp_headfix2-1222",
-        "resnet18-attnpool-1222",
-        "mobilenet_v2-nlp_headfix2_nowin-1222121",
-        "resnet18_v2-dfmixp_reduced0211-1222",
-        "timm:mobilenetv2_035-lip-1222121",
-        "efficientnet_b0-mixp-1222121",
-        "squeezenet1_1-lip-2221",
-        "resnext50_32x4d-lip-1222",
-    ],
+KINDS = (
+    "prepool-nlp_reduced-4-resnet18-gaussian_pool-1222",
+    "dyresnet18-nlp_headfix2-1222",
+    "mobilenet_v2-nlp_headfix2_nowin-1222121",
+    "squeezenet1_1-lip-2221",
 )
+MORE = (
+    "resnet18-attnpool-1222",
+    "resnet18_v2-dfmixp_reduced0211-1222",
+    "timm:mobilenetv2_035-lip-1222121",
+    "efficientnet_b0-mixp-1222121",
+    "resnext50_32x4d-lip-1222",
+)
+
+
+@pytest.mark.parametrize("text", in_tiers([*KINDS, *MORE], (), KINDS))
 def test_networks_of_many_kinds(text: str, tmp_path: Path) -> None:
     model = made(text)
     pruned = prune(model, macs=0.6)

@@ -183,33 +183,39 @@ def search(folder: Path, *more: object) -> list[str]:
     return [sys.executable, "-m", "sapoolc", *map(str, (*words, *more))]
 
 
+def outcome(where: Path) -> tuple[dict, str, str]:
+    """What a search that isn't disturbed says of its training, and leaves of its winner."""
+    done = subprocess.run(search(where, "--json"), cwd=where, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    winner = (where / "s" / "winner.toml").read_text(), (where / "s" / "winner.plan.json").read_text()
+    return json.loads(done.stdout)["training"], *winner
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_search_that_trains_ends_with_a_winner(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    training, recipe, _ = outcome(tmp_path)
+    assert sum(training["states"].values()) == 2
+    assert "epochs = 6" in recipe, "all of the recipe's"
+    sapoolc("compile", tmp_path / "s" / "winner.plan.json")
+    sapoolc("compare", "s", "-o", "s.png", "--csv", "s.csv", cwd=tmp_path)
+    _, said = sapoolc("sweep", "digits", "--folder", tmp_path / "s", code=2)
+    assert "holds another study" in said
+
+
+@pytest.mark.exhaustive  # killed runs are judged above, and killed workers are in test_sweep.py
 @pytest.mark.timeout(900)
 def test_a_killed_search_ends_with_the_winner_of_one_that_lived(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    outcomes = []
-    for name in ("lives", "dies"):
-        where = tmp_path / name
-        where.mkdir()
-        if name == "dies":
-            process = subprocess.Popen(search(where), cwd=where, start_new_session=True, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL)  # fmt: skip
-            deadline = time.monotonic() + 200
-            while not list(where.glob("s/runs/*/metrics.csv")) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            time.sleep(random.uniform(0, 20))
-            os.killpg(process.pid, signal.SIGKILL)
-        done = subprocess.run(search(where, "--json"), cwd=where, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        training = json.loads(done.stdout)["training"]
-        outcomes.append(
-            (training, (where / "s" / "winner.toml").read_text(), (where / "s" / "winner.plan.json").read_text())
-        )
-    assert outcomes[0] == outcomes[1]
-    training, recipe, _ = outcomes[0]
-    assert sum(training["states"].values()) == 2
-    assert "epochs = 6" in recipe, "all of the recipe's"
-    sapoolc("compile", tmp_path / "lives" / "s" / "winner.plan.json")
-    sapoolc("compare", "s", "-o", "s.png", "--csv", "s.csv", cwd=tmp_path / "lives")
-    _, said = sapoolc("sweep", "digits", "--folder", tmp_path / "lives" / "s", code=2)
-    assert "holds another study" in said
+    lives, dies = (tmp_path / name for name in ("lives", "dies"))
+    lives.mkdir()
+    dies.mkdir()
+    process = subprocess.Popen(search(dies), cwd=dies, start_new_session=True, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 200
+    while not list(dies.glob("s/runs/*/metrics.csv")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(random.uniform(0, 20))
+    os.killpg(process.pid, signal.SIGKILL)
+    assert outcome(dies) == outcome(lives)
