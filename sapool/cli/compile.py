@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     board = DEVICES.find(options.device) if options.device else None
     model = opened(options, real=written is not None and written.weights)
     from sapool.cli.console import console, show_report
-    from sapool.cli.memory import Needs
+    from sapool.cli.memory import MemoryCheck
     from sapool.cli.tables import as_data, show_diagnostics, show_summary, thousands
     from sapool.cost.comparison import compare
     from sapool.diagnostics import diagnose, unacknowledged
@@ -77,29 +77,29 @@ def run(options: argparse.Namespace) -> int:
         raise DiagnosedError("\n".join(map(str, diagnostics)))
     streamed = is_streamed(options)
     in_own_bands = streamed and written is not None and written.lays_bands
-    needs = Needs(model, cost, assumed, board, budget, streamed, in_own_bands)
+    memory = MemoryCheck(model, cost, assumed, board, budget, streamed, in_own_bands)
     verification = None
-    if written is not None and needs.excess is None:
-        verification = write(model, options, needs.activations(integer=written.calibrated))
-    verdict = needs.verdict
+    if written is not None and memory.excess is None:
+        verification = write(model, options, memory.activations(integer=written.calibrated))
+    verdict = memory.verdict
     if options.json:
-        data = as_data(model, cost, diagnostics, needs.scheduled)
+        data = as_data(model, cost, diagnostics, memory.scheduled)
         data |= {"device": asdict(verdict) | {"device": verdict.device.name}} if verdict else {}
         data |= {"verification": verification.as_data()} if verification else {}
         print(json.dumps(data, indent=2))
     else:
         out = console()
-        show_summary(out, model, cost, needs.scheduled if options.stream else None)
+        show_summary(out, model, cost, memory.scheduled if options.stream else None)
         show_diagnostics(out, diagnostics)
-        if needs.limit is not None:
-            chosen = needs.streaming.chosen
-            out.print(f"\nin {thousands(needs.limit)} bytes: {chosen}; arena {thousands(chosen.arena)}")
+        if memory.limit is not None:
+            chosen = memory.streaming.chosen
+            out.print(f"\nin {thousands(memory.limit)} bytes: {chosen}; arena {thousands(chosen.arena)}")
         if verdict is not None:
             out.print(str(verdict), markup=False)
         if verification is not None:
             show_report(out, ("", *verification.report()))
-    unmet = needs.unmet()
-    if written is not None and needs.excess:
+    unmet = memory.unmet()
+    if written is not None and memory.excess:
         unmet.append(f"{visible(options.output)} isn't written")
     for sentence in unmet:
         print(f"sapoolc: {sentence}", file=sys.stderr)

@@ -28,8 +28,8 @@ from sapool.schedule.streaming import Streaming
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a network takes, by what runs it.
+class MemoryCheck:
+    """What a network takes by what runs it, held to a budget and a board.
 
     Attributes:
         model: the network, and `cost`, what it is by itself.

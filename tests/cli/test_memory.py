@@ -10,7 +10,7 @@ import torch
 
 import sapool
 from sapool.catalogue.devices import DEVICES
-from sapool.cli.memory import Needs
+from sapool.cli.memory import MemoryCheck
 from sapool.cost.comparison import compare
 from sapool.cost.micro import micro_memory
 from sapool.schedule.planner import plan
@@ -109,15 +109,15 @@ def test_our_schedule_is_not_asked_where_a_file_has_bands_of_its_own(monkeypatch
     with torch.device("meta"):
         model = sapool.compile("resnet18-lip-1222", image_size=32)
     cost = compare(model)
-    needs = Needs(model, cost, cost.memory.assumptions, None, 1000, streamed=True, in_own_bands=True)
-    assert (needs.limit, needs.scheduled, needs.verdict, needs.unmet()) == (None, None, None, [])
-    assert needs.activations(integer=True) == 1000
-    ours = Needs(model, cost, cost.memory.assumptions, None, 1000, streamed=True, in_own_bands=False)
+    check = MemoryCheck(model, cost, cost.memory.assumptions, None, 1000, streamed=True, in_own_bands=True)
+    assert (check.limit, check.scheduled, check.verdict, check.unmet()) == (None, None, None, [])
+    assert check.activations(integer=True) == 1000
+    ours = MemoryCheck(model, cost, cost.memory.assumptions, None, 1000, streamed=True, in_own_bands=False)
     assert ours.limit == 1000
     with pytest.raises(NameError):
         ours.unmet()
     pico = DEVICES.find("pico")
-    board = Needs(model, cost, cost.memory.assumptions, pico, 100_000, streamed=True, in_own_bands=True)
+    board = MemoryCheck(model, cost, cost.memory.assumptions, pico, 100_000, streamed=True, in_own_bands=True)
     assert board.activations(integer=True) == micro_memory(model, streamed=True, budget=100_000).head
     assert board.activations(integer=False) == 100_000  # a file of floats isn't what the board was asked about
 

@@ -66,12 +66,12 @@ def lay_in_bands(model: Model, budget: int | None, images: Tensor) -> str:
         What is in bands, in words; "" where the budget is met without.
 
     Raises:
-        InputError: there are no bands that take less, or none that fit the budget.
-        WorkError: the results differ.
+        InputError: there are no bands that take less.
+        WorkError: none fit the budget, or the results differ.
     """
     found = in_bands(net_of(model), budget)
     if budget is not None and found.head > budget:
-        raise InputError(
+        raise WorkError(
             f"budget: in TensorFlow Lite Micro the activations don't fit {budget:,} bytes; in bands of rows "
             f"they still take {found.head:,}"
         )

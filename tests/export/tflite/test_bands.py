@@ -86,7 +86,7 @@ def test_maps_that_nothing_makes_any_more_are_gone() -> None:
 
 def test_what_cannot_be_met_is_refused() -> None:
     images = torch.randn(2, 3, 24, 24)
-    with pytest.raises(InputError, match=r"^budget: .* don't fit 100 bytes; in bands of rows they still take"):
+    with pytest.raises(WorkError, match=r"^budget: .* don't fit 100 bytes; in bands of rows they still take"):
         bands.lay_in_bands(inverted().model, 100, images)
     net = Net(1, 8, 8, 3)
     net.convolved(0, (1, 8, 8, 3), 3)
