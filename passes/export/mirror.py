@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx
 
 from sapool.ir.plan import Plan
-from sapool.passes.export.padding import CONVOLUTIONS, PAD, constant, extra_macs, lay, weights_of, windows_of
+from sapool.passes.export.padding import constant, extra_macs, lay, weights_of
+from sapool.passes.export.windows import CONVOLUTIONS, PAD, takes_in, windows_of
 from sapool.passes.record import Log
 
 FLIP = torch.ops.aten.flip.default
@@ -119,8 +120,8 @@ def _turn(module: fx.GraphModule) -> str | None:
 
 
 def _turn_sides(node: fx.Node) -> None:
-    """Turns padding that takes its values from the map: what it put in front it puts behind."""
-    if node.target is torch.ops.aten.pad.default:
+    """Turns padding that no windows take in: what it put in front it puts behind."""
+    if node.target in (PAD, torch.ops.aten.pad.default) and not all(map(takes_in, node.users)):
         sides: Any = node.args[1]
         left, right, top, bottom = sides
         node.args = (node.args[0], [right, left, bottom, top], *node.args[2:])

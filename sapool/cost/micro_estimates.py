@@ -12,7 +12,7 @@ from math import prod
 
 from torch import Tensor, fx
 
-from sapool.passes.export.padding import CONVOLUTIONS
+from sapool.passes.export.windows import CONVOLUTIONS
 
 NODE, TENSOR, PREPARED = 64, 24, 165
 """Bytes of an operation's record, of a tensor's, and of what a kernel keeps."""

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from sapool.cost.bands.net import EACH, Net, Operator, Value, Window
 from sapool.cost.micro_estimates import mixes, requantized, word
-from sapool.passes.export.padding import PAD, windows_of
+from sapool.passes.export.windows import PAD, takes_in, windows_of
 
 _VANISH = frozenset(("dropout", "permute", "transpose", "contiguous", "clone", "detach", "alias", "to", "expand"))
 _FUSED = frozenset(("relu", "relu_", "hardtanh", "hardtanh_", "relu6"))
@@ -137,7 +137,7 @@ def _padded(node: fx.Node) -> int | None:
     windows, before = windows_of(node), node.all_input_nodes[0]
     if word(node) == "avg_pool2d":
         sides = _sides(node, 3, 0)
-    elif windows is None or windows.free or before.target is PAD:
+    elif windows is None or windows.free or takes_in(node):
         return None
     else:
         sides = windows.rows.before, windows.columns.before
@@ -190,9 +190,13 @@ def _vanishes(node: fx.Node) -> bool:
     if kind in _FUSED:
         return len(source.users) == 1 and word(source) in _FUSE
     if node.target is PAD:
-        found = [windows_of(user) for user in node.users]
-        return all(windows is not None and windows.free for windows in found)
+        return all(takes_in(user) and _free(user) for user in node.users)
     return False
+
+
+def _free(node: fx.Node) -> bool:
+    windows = windows_of(node)
+    return windows is not None and windows.free
 
 
 def _same_order(node: fx.Node) -> bool:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from sapool.passes.export.flat import flat_graph
 from sapool.passes.export.mirror import FLIP, mirror
-from sapool.passes.export.padding import CONVOLUTIONS, PAD, Axis, fit_padding, windows_of
+from sapool.passes.export.padding import fit_padding
+from sapool.passes.export.windows import CONVOLUTIONS, PAD, Axis, takes_in, windows_of
 from sapool.passes.record import Log
 from tests.passes.tiny import plan
 
@@ -121,6 +123,27 @@ def test_zeros_at_a_kernels_edges_make_its_padding_the_runtimes(
     assert len(log.rewrites) == (wider > kernel)
     assert all_free(graph)
     torch.testing.assert_close(graph(x), conv(x))
+
+
+def test_padding_that_is_written_apart_is_part_of_the_windows() -> None:
+    """As timm's networks from TensorFlow have it: behind the map alone, where that is even."""
+    net, x = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 4, 3, 2)), torch.randn(1, 3, 16, 16)
+    graph = flat_graph(net.eval(), x, plan())
+    (conv,) = (n for n in graph.graph.nodes if n.target in CONVOLUTIONS)
+    assert takes_in(conv)
+    assert all_free(graph)
+    assert not any(n.target is FLIP for n in graph.graph.nodes)
+    torch.testing.assert_close(graph(x), net(x))
+
+
+def test_padding_that_no_windows_take_in_is_turned_with_its_map() -> None:
+    net = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 4, 3, 2, 1), nn.AdaptiveAvgPool2d(1))
+    x = torch.randn(1, 3, 15, 15)
+    graph = flat_graph(net.eval(), x, plan())
+    assert graph.meta["turned"]
+    pad = next(n for n in graph.graph.nodes if n.target is PAD)
+    assert pad.args[1] == [1, 0, 1, 0]
+    torch.testing.assert_close(graph(x), net(x))
 
 
 def test_a_kernel_that_is_computed_is_left_alone() -> None:
