@@ -22,7 +22,7 @@ _FUSE = frozenset(("conv2d", "add", "add_", "linear", "avg_pool2d", "max_pool2d"
 _EACH = frozenset(
     (
         *("add", "add_", "sub", "mul", "div", "sigmoid", "relu", "relu_", "hardtanh", "hardtanh_", "relu6"),
-        *("exp", "sqrt", "rsqrt", "tanh", "neg", "hardswish", "hardswish_"),
+        *("exp", "sqrt", "rsqrt", "tanh", "neg", "hardswish", "hardswish_", "silu", "silu_"),
     )
 )
 _MAPS = frozenset(
@@ -34,6 +34,8 @@ _MAPS = frozenset(
 """What makes maps, of which bands can be read, whether or not it can be computed in bands itself."""
 _IN_FLOATS = frozenset(("exp", "sqrt"))
 """What has no integers there, so that its map is converted before it and back behind it."""
+_GATED = frozenset(("silu", "silu_"))
+"""x·σ(x), which there are two operators, so that x waits for its gate."""
 _SPLIT = frozenset(("split", "split_with_sizes", "chunk", "unbind"))
 _SUMMED = frozenset(("adaptive_avg_pool2d", "mean", "sum"))
 
@@ -78,6 +80,10 @@ class _Fold:
         window, channels = self._window(node, sources), requantized(node) if self.width == 1 else 0
         rows = _map_rows(node) if window is not None or word(node) in _MAPS else 0
         scratch = _scratch(node, self.width)
+        if word(node) in _GATED:
+            gate = self._tensor(prod(node.meta["val"].shape) * self.width, rows)
+            self.operators.append(Operator(node.name, "sigmoid", tuple(sources), (gate,), window))
+            sources = [*sources, gate]
         for kind, size in _results(node, self.width):
             result = self._tensor(size, rows)
             self.operators.append(Operator(node.name, kind, tuple(sources), (result,), window, channels, scratch))
@@ -180,7 +186,7 @@ def _results(node: fx.Node, width: int) -> Iterator[tuple[str, int]]:
     elif width == 1 and kind in _IN_FLOATS:
         yield from (("dequantize", 4 * size), (kind, 4 * size), ("quantize", size))
     else:
-        yield kind, size * width
+        yield "mul" if kind in _GATED else kind, size * width
 
 
 def _vanishes(node: fx.Node) -> bool:

@@ -68,6 +68,7 @@ class Exponential(nn.Module):
                 *(("constant_pad_nd", 64 + 64 + 112), ("avg_pool2d", 64 + 112 + 64), ("cat", 64 + 64 + 128)),
             ],
         ),
+        (nn.SiLU(), 1, [("sigmoid", 128 + 128), ("mul", 3 * 128)]),
         # Mirrored, with four numbers for each of two maps.
         (nn.ReflectionPad2d((0, 2, 1, 1)), 4, [("pad", 4 * (128 + 200) + 32)]),
         (
