@@ -32,7 +32,7 @@ _MAPS = frozenset(
     )
 )
 """What makes maps, of which bands can be read, whether or not it can be computed in bands itself."""
-_IN_FLOATS = frozenset(("exp", "sqrt"))
+_IN_FLOATS = frozenset(("exp", "sqrt", "leaky_relu", "leaky_relu_"))
 """What has no integers there, so that its map is converted before it and back behind it."""
 _GATED = frozenset(("silu", "silu_"))
 """x·σ(x), which there are two operators, so that x waits for its gate."""

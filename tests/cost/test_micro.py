@@ -69,6 +69,7 @@ class Exponential(nn.Module):
             ],
         ),
         (nn.SiLU(), 1, [("sigmoid", 128 + 128), ("mul", 3 * 128)]),
+        (nn.LeakyReLU(), 1, [("dequantize", 640), ("leaky_relu", 1024), ("quantize", 640)]),
         # Mirrored, with four numbers for each of two maps.
         (nn.ReflectionPad2d((0, 2, 1, 1)), 4, [("pad", 4 * (128 + 200) + 32)]),
         (
