@@ -9,7 +9,7 @@ from sapool.ir.plan import Plan
 from sapool.passes.driver import Driver
 from sapool.passes.export.mirror import mirror
 from sapool.passes.export.padding import fit_padding
-from sapool.passes.export.windows import PAD
+from sapool.passes.export.windows import PAD, argument_of
 
 
 def flat_graph(network: nn.Module, image: Tensor, plan: Plan, *, turn: bool = True) -> fx.GraphModule:
@@ -22,8 +22,8 @@ def flat_graph(network: nn.Module, image: Tensor, plan: Plan, *, turn: bool = Tr
     assert isinstance(module, fx.GraphModule)
     flat = fx.GraphModule(module, module.graph)  # an exported module refuses to be put in eval mode, where it is anyhow
     for node in flat.graph.nodes:
-        if node.target is torch.ops.aten.pad.default and node.args[2:3] in ((), ("constant",)):
-            node.target, node.args = PAD, (*node.args[:2], *(node.args[3:4] or (0.0,)))
+        if node.target is torch.ops.aten.pad.default and argument_of(node, 2, "constant") == "constant":
+            node.target, node.args = PAD, (*node.args[:2], argument_of(node, 3, None) or 0.0)
     run = Driver(flat, plan)
     if turn:
         run(mirror)

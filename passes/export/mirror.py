@@ -122,9 +122,11 @@ def _turn(module: fx.GraphModule) -> str | None:
 def _turn_sides(node: fx.Node) -> None:
     """Turns padding that no windows take in: what it put in front it puts behind."""
     if node.target in (PAD, torch.ops.aten.pad.default) and not all(map(takes_in, node.users)):
-        sides: Any = node.args[1]
-        left, right, top, bottom = sides
-        node.args = (node.args[0], [right, left, bottom, top], *node.args[2:])
+        given: Any = node.args[1]
+        sides = list(given)  # of the last axis, of the one before, ...: channels aren't turned, nor are tokens
+        for first in range(0, min(len(sides), 4) if node.meta["val"].dim() == 4 else 0, 2):
+            sides[first : first + 2] = reversed(sides[first : first + 2])
+        node.args = (node.args[0], sides, *node.args[2:])
 
 
 def _turn_constants(module: fx.GraphModule, node: fx.Node) -> None:

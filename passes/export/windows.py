@@ -138,7 +138,7 @@ def _own(node: fx.Node) -> tuple[tuple[int, int], ...] | None:
         assert isinstance(node.args[1], fx.Node)
         height, width = (int(side) for side in node.args[1].meta["val"].shape[2:])
         stride, padding, dilation = (
-            _pair(argument_of(node, place, default)) for place, default in ((3, 1), (4, 0), (5, 1))
+            pair(argument_of(node, place, default)) for place, default in ((3, 1), (4, 0), (5, 1))
         )
         if argument_of(node, 4, 0) == "same":
             padding = (height - 1) * dilation[0] // 2, (width - 1) * dilation[1] // 2
@@ -146,9 +146,9 @@ def _own(node: fx.Node) -> tuple[tuple[int, int], ...] | None:
             padding = (0, 0)
         return (height, width), stride, padding, dilation
     if node.target is torch.ops.aten.max_pool2d.default:
-        kernel = _pair(node.args[1])
-        stride = _pair(argument_of(node, 2, None) or kernel)
-        return kernel, stride, _pair(argument_of(node, 3, 0)), _pair(argument_of(node, 4, 1))
+        kernel = pair(node.args[1])
+        stride = pair(argument_of(node, 2, None) or kernel)
+        return kernel, stride, pair(argument_of(node, 3, 0)), pair(argument_of(node, 4, 1))
     return None
 
 
@@ -171,7 +171,8 @@ def argument_of(node: fx.Node, place: int, default: Any) -> Any:
     return node.args[place] if len(node.args) > place else default
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """What is given of both axes, or of each: rows, then columns."""
     if isinstance(value, str):
         return (0, 0)
     if isinstance(value, int):

@@ -65,6 +65,11 @@ class MemoryCheck:
             return None
 
     @cached_property
+    def parts(self) -> dict[str, str]:
+        """The part of the plan that each node belongs to."""
+        return parts_of(self.model, self.model.plan)
+
+    @cached_property
     def limit(self) -> int | None:
         """Bytes that our own schedule has to keep within; None where there is no limit, or it isn't what runs."""
         if self.micro is not None:
@@ -91,7 +96,7 @@ class MemoryCheck:
         if self.micro is not None:
             return fit_micro(self.micro, self.board.name)
         weights = self.cost.total.parameters * BYTES[self.cost.memory.assumptions.dtype]
-        return fit(self.streaming.chosen.memory(), weights, self.board.name, parts_of(self.model, self.model.plan))
+        return fit(self.streaming.chosen.memory(), weights, self.board.name, self.parts)
 
     @cached_property
     def excess(self) -> str | None:
@@ -108,16 +113,15 @@ class MemoryCheck:
             return None
         schedule = self.streaming.chosen
         blamed = ", ".join(
-            f"{part} ({thousands(needed)})"
-            for part, needed in to_blame(schedule.memory(), budget, parts_of(self.model, self.model.plan))
+            f"{part} ({thousands(needed)})" for part, needed in to_blame(schedule.memory(), budget, self.parts)
         )
         excess = f"activations of {thousands(schedule.arena)} bytes exceed {thousands(budget)}, {schedule}"
         return f"{excess}: {blamed}" if blamed else excess
 
     def activations(self, *, integer: bool) -> int | None:
         """The budget of a file's activations: what the board's runtime leaves of it where that is known."""
-        known = self.micro is not None and self.in_own_bands and integer == (self.assumed.dtype == "int8")
-        return self.micro.head if known and self.micro is not None and self.budget is not None else self.budget
+        of_board = self.budget is not None and self.in_own_bands and integer == (self.assumed.dtype == "int8")
+        return self.micro.head if of_board and self.micro is not None else self.budget
 
     def unmet(self) -> list[str]:
         """What there isn't enough of, a sentence each."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any
 
 from torch import Tensor, fx
 
 from sapool.cost.bands.net import EACH, Net, Operator, Value, Window
 from sapool.cost.micro_estimates import mixes, requantized, word
-from sapool.passes.export.windows import PAD, takes_in, windows_of
+from sapool.passes.export.windows import PAD, argument_of, pair, takes_in, windows_of
 
 _VANISH = frozenset(("dropout", "permute", "transpose", "contiguous", "clone", "detach", "alias", "to", "expand"))
 _FUSED = frozenset(("relu", "relu_", "hardtanh", "hardtanh_", "relu6"))
@@ -142,7 +141,7 @@ def _padded(node: fx.Node) -> int | None:
     """Numbers of the padded map that windows with padding of their own want; None where there is no such map."""
     windows, before = windows_of(node), node.all_input_nodes[0]
     if word(node) == "avg_pool2d":
-        sides = _sides(node, 3, 0)
+        sides = pair(argument_of(node, 3, 0))
     elif windows is None or windows.free or takes_in(node):
         return None
     else:
@@ -162,16 +161,8 @@ def _scratch(node: fx.Node, width: int) -> tuple[int, ...]:
 
 def _averaged(node: fx.Node) -> Window | None:
     """The windows of an average that has no padding."""
-    kernel = _sides(node, 1, None)
-    stride = _sides(node, 2, None) if len(node.args) > 2 and node.args[2] else kernel
-    return None if any(_sides(node, 3, 0)) else Window(kernel[0], stride[0])
-
-
-def _sides(node: fx.Node, place: int, default: Any) -> tuple[int, int]:
-    """An argument of both axes, or of each: rows, then columns."""
-    value: Any = node.args[place] if len(node.args) > place else default
-    rows, *columns = value if isinstance(value, (list, tuple)) else (value,)
-    return rows, columns[0] if columns else rows
+    kernel, stride = node.args[1], argument_of(node, 2, None)
+    return None if any(pair(argument_of(node, 3, 0))) else Window(pair(kernel)[0], pair(stride or kernel)[0])
 
 
 def _results(node: fx.Node, width: int) -> Iterator[tuple[str, int]]:

@@ -146,6 +146,19 @@ def test_padding_that_no_windows_take_in_is_turned_with_its_map() -> None:
     torch.testing.assert_close(graph(x), net(x))
 
 
+def test_padding_of_channels_is_not_turned() -> None:
+    class Wider(Strided):
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.pad(self.pool(self.stem(x)), (1, 0, 0, 0, 0, 4), value=1.0)
+            return self.fc(self.head(self.depthwise(y)))
+
+    net, x = Wider(), torch.randn(1, 3, 32, 32)
+    graph = flat_graph(net.eval(), x, plan())
+    assert graph.meta["turned"]
+    assert [0, 1, 0, 0, 0, 4] in [n.args[1] for n in graph.graph.nodes if n.target is PAD]
+    torch.testing.assert_close(graph(x), net(x))
+
+
 def test_a_kernel_that_is_computed_is_left_alone() -> None:
     class Computed(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
